@@ -1,0 +1,1 @@
+"""Who does it: the runtime and the actors that plan, lease, resolve and finalise jobs."""

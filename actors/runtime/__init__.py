@@ -1,0 +1,1 @@
+"""The runtime below every actor: five ports, mailboxes, supervision, the journal."""

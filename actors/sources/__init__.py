@@ -1,0 +1,1 @@
+"""One module per source of papers; each speaks its service's real protocol."""

@@ -1,0 +1,166 @@
+"""Works and their identifiers: what a user names, brought to one normal form."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+import msgspec
+
+_DOI = re.compile(r"^10\.\d{4,9}(?:\.\d+)*/\S+$")
+_DOI_PREFIX = re.compile(
+    r"^(?:(?:https?://)?(?:dx\.|www\.)?doi\.org/|info:doi/|doi:\s*|doi\s+)", re.IGNORECASE
+)
+_ARXIV_NEW = re.compile(r"^(\d{4}\.\d{4,5})(?:v(\d+))?$")
+_ARXIV_OLD = re.compile(r"^([a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v(\d+))?$", re.IGNORECASE)
+_ARXIV_PREFIX = re.compile(
+    r"^(?:arxiv:\s*|(?:https?://)?(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html|format)/)", re.IGNORECASE
+)
+_ARXIV_DOI = re.compile(r"^10\.48550/arxiv\.(.+)$")
+_PMCID = re.compile(r"^(?:PMC)?(\d{1,9})(?:\.\d+)?$", re.IGNORECASE)
+_PMC_URL = re.compile(
+    r"^https?://(?:www\.ncbi\.nlm\.nih\.gov/pmc/articles|pmc\.ncbi\.nlm\.nih\.gov/articles|"
+    r"europepmc\.org/(?:articles?|api/fulltextRepo\?pprId=)(?:/PMC)?)/(PMC\d{1,9})(?:[/?#].*)?$",
+    re.IGNORECASE,
+)
+_PUBMED_URL = re.compile(
+    r"^https?://(?:pubmed\.ncbi\.nlm\.nih\.gov|www\.ncbi\.nlm\.nih\.gov/pubmed)/(\d{1,9})(?:[/?#].*)?$",
+    re.IGNORECASE,
+)
+_PMID = re.compile(r"^(?:pmid:?\s*)?(\d{1,9})$", re.IGNORECASE)
+
+DOI_CHARS_MAX = 512
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is wanted: identifiers in normal form, as far as they are known; ``""`` where they are not."""
+
+    doi: str = ""
+    arxiv_id: str = ""
+    """Without version."""
+    pmcid: str = ""
+    """With its ``PMC``."""
+    pmid: str = ""
+    url: str = ""
+    title: str = ""
+    arxiv_version: str = ""
+    """``v2``; kept apart, since it is no part of the identity."""
+
+    @property
+    def work_id(self) -> str:
+        """The first identifier it has, in the order doi, arxiv, pmcid, pmid, url, title."""
+        for scheme, value in self.identifiers():
+            return f"{scheme}:{value}"
+        return f"title:{normal_title(self.title)}" if self.title else ""
+
+    def identifiers(self) -> list[tuple[str, str]]:
+        """Scheme and value of each identifier it has, strongest first; a title is none."""
+        named = (
+            ("doi", self.doi),
+            ("arxiv", self.arxiv_id),
+            ("pmcid", self.pmcid),
+            ("pmid", self.pmid),
+            ("url", self.url),
+        )
+        return [(scheme, value) for scheme, value in named if value]
+
+    @property
+    def resolver_url(self) -> str:
+        """The address at which its strongest identifier resolves; ``""`` for a work known by title alone."""
+        if self.doi:
+            return f"https://doi.org/{quote(self.doi, safe='/:;()._-')}"
+        if self.arxiv_id:
+            return f"https://arxiv.org/abs/{self.arxiv_id}"
+        if self.pmcid:
+            return f"https://pmc.ncbi.nlm.nih.gov/articles/{self.pmcid}/"
+        if self.pmid:
+            return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/"
+        return self.url
+
+    def merged(self, other: Work) -> Work:
+        """This work with the gaps filled from another; what is known already is never overwritten."""
+        return Work(
+            doi=self.doi or other.doi,
+            arxiv_id=self.arxiv_id or other.arxiv_id,
+            pmcid=self.pmcid or other.pmcid,
+            pmid=self.pmid or other.pmid,
+            url=self.url or other.url,
+            title=self.title or other.title,
+            arxiv_version=self.arxiv_version if self.arxiv_id else other.arxiv_version,
+        )
+
+
+def normal_doi(text: str) -> str | None:
+    """A DOI in lower case without resolver prefix, nothing inside altered; None when it is none."""
+    text = text.strip()
+    bare = _DOI_PREFIX.sub("", text)
+    if bare != text and text.lower().startswith(("http", "doi.org", "dx.doi", "www.doi")):
+        bare = unquote(bare)
+    bare = bare.strip().lower()
+    if len(bare) > DOI_CHARS_MAX or not _DOI.match(bare) or any(ord(c) < 33 for c in bare):
+        return None
+    return bare
+
+
+def normal_arxiv(text: str) -> tuple[str, str] | None:
+    """An arXiv id and its version (``""`` when none is given), or None."""
+    bare = _ARXIV_PREFIX.sub("", text.strip())
+    bare = re.sub(r"\.pdf$", "", bare.split("?")[0].split("#")[0], flags=re.IGNORECASE).strip("/")
+    doi = _ARXIV_DOI.match(bare.lower())
+    if doi:
+        bare = doi.group(1)
+    found = _ARXIV_NEW.match(bare) or _ARXIV_OLD.match(bare.lower())
+    if not found:
+        return None
+    identifier, version = found.group(1), found.group(2)
+    return identifier, f"v{version}" if version else ""
+
+
+def normal_pmcid(text: str) -> str | None:
+    """A PMCID with its ``PMC``, or None."""
+    found = _PMCID.match(text.strip())
+    return f"PMC{int(found.group(1))}" if found else None
+
+
+def normal_pmid(text: str) -> str | None:
+    """A PubMed id, digits alone, or None."""
+    found = _PMID.match(text.strip())
+    return str(int(found.group(1))) if found else None
+
+
+def normal_title(text: str) -> str:
+    """A title for comparing: lower case, single spaces."""
+    return " ".join(text.lower().split())
+
+
+def with_doi(doi: str, *, title: str = "") -> Work:
+    """The work of a DOI in normal form; an arXiv DOI also gives the arXiv id."""
+    arxiv = normal_arxiv(doi) if _ARXIV_DOI.match(doi) else None
+    if arxiv:
+        return Work(arxiv_id=arxiv[0], arxiv_version=arxiv[1], title=title)
+    return Work(doi=doi, title=title)
+
+
+def parse_work(text: str) -> Work | None:
+    """The work that a bare string names (DOI, arXiv id, PMCID, ``pmid:…`` or URL), or None.
+
+    A bare number is not guessed to be a PubMed id; write ``pmid:123``.
+    """
+    text = text.strip()
+    arxiv = normal_arxiv(text)
+    if arxiv:
+        return Work(arxiv_id=arxiv[0], arxiv_version=arxiv[1])
+    doi = normal_doi(text)
+    if doi:
+        return with_doi(doi)
+    in_pmc = _PMC_URL.match(text)
+    if in_pmc or re.match(r"^PMC\d", text, re.IGNORECASE):
+        pmcid = normal_pmcid(in_pmc.group(1) if in_pmc else text)
+        return Work(pmcid=pmcid) if pmcid else None
+    in_pubmed = _PUBMED_URL.match(text)
+    if in_pubmed or re.match(r"^pmid", text, re.IGNORECASE):
+        pmid = normal_pmid(in_pubmed.group(1) if in_pubmed else text)
+        return Work(pmid=pmid) if pmid else None
+    if re.match(r"^https?://[^\s/]+\S*$", text, re.IGNORECASE):
+        return Work(url=text)
+    return None

@@ -1,0 +1,1 @@
+"""How it is proved: a kit for tests, shipped to users."""
