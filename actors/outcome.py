@@ -1,0 +1,58 @@
+"""What a session takes and gives: wanted works, the report of planning, and outcomes as they come."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..events.work import Work
+
+
+class Wanted(msgspec.Struct, frozen=True, gc=False):
+    """A work that somebody asks for."""
+
+    work: Work
+    label: str = ""
+    """The user's own name for it; kept, never part of a key."""
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a list when it was planned; every work is in one of the last five, or doubled."""
+
+    works: int = 0
+    """Works in the list."""
+    doubled: int = 0
+    """Works named more than once in the list; their job counts once."""
+    new: int = 0
+    unfinished: int = 0
+    """Known to the library and not done; taken up again."""
+    requeued: int = 0
+    """Failures that open a new generation now."""
+    home: int = 0
+    """On disk already."""
+    failed: int = 0
+    """Failed for good, or not yet to be tried again."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that came to an end."""
+
+    job_id: str
+    work: Work
+    label: str
+    state: str
+    """``INDEXED``, ``DEDUPED``, ``SKIPPED_DUPLICATE`` or ``FAILED``."""
+    generation: int
+    reason: str
+    """Why it failed, a short code; ``""`` for a success."""
+    source: str
+    pdf_url: str
+    sha256: str
+    path: str
+    """Of the PDF, relative to the library; ``""`` where there is none."""
+    bytes: int
+    attempts: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether the PDF is on disk."""
+        return self.state != "FAILED"

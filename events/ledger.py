@@ -1,0 +1,75 @@
+"""The ledger of effects: what an op is, what became of it, and what to do with one found in flight."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .facts import OpCode, OperationCompleted, OperationStarted, OpKind, Value
+
+Recovery = Literal["again", "resume_part", "find_object"]
+
+RECOVERY: dict[OpKind, Recovery] = {
+    "RESOLUTION": "again",
+    "FALLBACK": "again",
+    "HEAD": "again",
+    "STREAM": "resume_part",
+    "FINALIZE": "find_object",
+    "INDEX": "again",
+    "DEDUPE": "again",
+}
+"""The rule for an op of a dead owner, by kind: ask again; resume from its part; look for what it made."""
+
+TERMINAL: frozenset[OpCode] = frozenset({"OK", "NON_RETRYABLE"})
+"""Codes of results that are replayed and never redone; the others are not results."""
+
+
+class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One effect as the ledger knows it."""
+
+    kind: OpKind
+    about: dict[str, Value]
+    """What the key was made of: source, attempt, url, sha256 …"""
+    epoch: int
+    started_ns: int
+    """Wall-clock time of its intent."""
+    code: OpCode | None = None
+    """None while it is in flight."""
+    result: dict[str, Value] = {}
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its end is not known."""
+        return self.code is None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether its result stands for good."""
+        return self.code in TERMINAL
+
+
+Ops = dict[str, Op]
+
+
+def started(ops: Ops, event: OperationStarted, *, epoch: int, time_ns: int) -> Ops:
+    """The ledger after an intent; an op that ran before is opened anew."""
+    return {**ops, event.op_id: Op(event.kind, event.about, epoch, time_ns)}
+
+
+def completed(ops: Ops, event: OperationCompleted) -> Ops:
+    """The ledger after an end; the end of an op that was never started changes nothing."""
+    op = ops.get(event.op_id)
+    if op is None:
+        return ops
+    return {**ops, event.op_id: msgspec.structs.replace(op, code=event.code, result=event.result)}
+
+
+def in_flight(ops: Ops) -> list[tuple[str, Op]]:
+    """The ops whose end is not known, in the order of their start."""
+    return [(op_id, op) for op_id, op in ops.items() if op.in_flight]
+
+
+def of_kind(ops: Ops, kind: OpKind) -> list[tuple[str, Op]]:
+    """The ops of one kind, in the order of their start."""
+    return [(op_id, op) for op_id, op in ops.items() if op.kind == kind]
