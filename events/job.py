@@ -118,6 +118,8 @@ class JobRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Resolving time of this generation."""
     ops: dict[str, Op] = {}
     artifact: Artifact | None = None
+    version: int = 0
+    """Version of the job's stream."""
 
     @property
     def finished(self) -> bool:
@@ -150,11 +152,13 @@ def fold_job(row: JobRow | None, recorded: Recorded[Any]) -> JobRow | None:
             lists=(event.list_id,),
             label=event.label[:_LABEL_CHARS_MAX],
             priority=event.priority,
+            version=recorded.version,
         )
     if row is None:
         return None
     step = _FOLDS.get(type(event))
-    return step(row, event, recorded) if step else row
+    row = step(row, event, recorded) if step else row
+    return msgspec.structs.replace(row, version=recorded.version)
 
 
 def _listed(row: JobRow, event: JobListed, _: Recorded[Any]) -> JobRow:

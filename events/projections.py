@@ -22,6 +22,8 @@ LEASED = "jobs.leased"
 HOLDINGS = "jobs.holdings"
 LISTED = "jobs.listed"
 COUNTS = "jobs.tally"
+PARKED_NS = 2**62
+"""The time before which a job is not taken up while its gate is a setting of the run (offline, rollout)."""
 HOSTS = "hosts"
 RUNS = "runs"
 LIBRARY = "library"
@@ -83,7 +85,7 @@ def holding_prefix(scheme: str, value: str) -> bytes:
 
 
 def count_name(list_id: str, what: str) -> bytes:
-    """The name of a count: ``state:FAILED``, ``source:arxiv_pdf``, ``reason:exhausted``, ``leased`` and so on."""
+    """The name of a count: ``state:FAILED``, ``source:arxiv_pdf``, ``leased`` and others."""
     return f"{list_id}|{what}".encode()
 
 
@@ -125,7 +127,7 @@ def holding_entries(key: bytes, row: JobRow) -> Iterable[bytes]:
     """By what leads to the artifact: each identifier of the work, and the URL it came from."""
     if row.state not in HOME or row.artifact is None:
         return []
-    named = dict.fromkeys(row.work.identifiers())
+    named = dict.fromkeys([*row.work.identifiers(), ("sha256", row.artifact.sha256)])
     if row.artifact.pdf_url:
         named[("url", row.artifact.pdf_url)] = None
     return [holding_prefix(scheme, value) + key for scheme, value in named]

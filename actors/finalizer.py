@@ -1,0 +1,120 @@
+"""The finalizer: proves a part's bytes and puts them in their place, so that a crash finds all or nothing.
+
+For each part: structure check, fsync, atomic rename to the name of its hash; then one fsync of each
+folder for the whole batch, and only then the word to the resolver, who writes it into the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..config.settings import Download
+from ..errors import QuireError
+from ..store.objects import Objects, Part, md5_file
+from ..store.proof import prove
+from .directory import Directory
+from .messages import Finalize, FinalizerRestarted, NotStored, Stored
+from .runtime.actor import Actor
+from .runtime.ports import Scheduler
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What became of one part on the disk."""
+
+    asked: Finalize
+    proof: str = ""
+    refused: str = ""
+    fault: BaseException | None = None
+
+
+class Finalizer(Actor):
+    """Places objects in batches."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        objects: Objects,
+        bounds: Download,
+        scheduler: Scheduler,
+        replaces: bool,
+    ) -> None:
+        super().__init__()
+        self._to = directory
+        self._objects = objects
+        self._bounds = bounds
+        self._scheduler = scheduler
+        self._replaces = replaces
+
+    def started(self) -> None:
+        """Ask again for what a predecessor had in hand."""
+        if self._replaces:
+            self._to.resolver.tell(FinalizerRestarted())
+
+    def fatal(self, error: BaseException) -> bool:
+        """After a failed fsync, or on a full disk, nothing may be said to be stored."""
+        return isinstance(error, QuireError)
+
+    def handle_all(self, messages: Sequence[Any]) -> None:
+        """Begin what is asked, and finish what is placed with one fsync of the folders for all of it."""
+        placed = [message for message in messages if isinstance(message, Placed)]
+        for message in messages:
+            if isinstance(message, Finalize):
+                self._place_aside(message)
+        if placed:
+            self._confirm(placed)
+
+    def _place_aside(self, asked: Finalize) -> None:
+        self._scheduler.block(lambda: self._place(asked), lambda result: self._placed(asked, result))
+
+    def _placed(self, asked: Finalize, result: Placed | BaseException) -> None:
+        self.me.tell(result if isinstance(result, Placed) else Placed(asked, fault=result))
+
+    def _place(self, asked: Finalize) -> Placed:
+        """Prove and rename one part; runs on the pool."""
+        if self._objects.has(asked.sha256, asked.bytes) and self._objects.verify(asked.sha256):
+            return self._already_there(asked)
+        part = self._objects.open_part(asked.job_id, asked.part_epoch)
+        if part is None:
+            return Placed(asked, refused="part_busy")
+        proof = prove(part.path, length=asked.bytes, bytes_min=self._bounds.bytes_min)
+        refused = proof.reason or self._mismatch(part, asked)
+        if refused:
+            part.discard()
+            return Placed(asked, refused=refused)
+        self._objects.finalise(part)
+        return Placed(asked, proof=proof.level)
+
+    def _already_there(self, asked: Finalize) -> Placed:
+        """The same bytes are held: the part is not needed; whose they are is for the log to say."""
+        proof = prove(self._objects.path(asked.sha256), bytes_min=self._bounds.bytes_min)
+        part = self._objects.open_part(asked.job_id, asked.part_epoch)
+        if part is not None:
+            part.discard()
+        return Placed(asked, proof=proof.level)
+
+    def _mismatch(self, part: Part, asked: Finalize) -> str:
+        """Why the bytes on the disk are not the ones that were asked for."""
+        if part.sha256() != asked.sha256:
+            return "part_changed"
+        if asked.md5 and md5_file(part.path) != asked.md5.lower():
+            return "md5_mismatch"
+        return ""
+
+    def _confirm(self, placed: list[Placed]) -> None:
+        for one in placed:
+            if one.fault is not None:
+                raise one.fault
+        self._objects.sync_folders()
+        for one in placed:
+            self._to.resolver.tell(_answer(one))
+
+
+def _answer(one: Placed) -> Stored | NotStored:
+    asked = one.asked
+    if one.refused:
+        return NotStored(asked.job_id, asked.epoch, one.refused)
+    return Stored(asked.job_id, asked.epoch, asked.sha256, asked.bytes, one.proof)

@@ -1,0 +1,306 @@
+"""One job while a worker resolves it: its fallback machine, its turns, and the events they lead to.
+
+Nothing here is the truth: all of it is made anew from the job's row after a takeover.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ..events import fallback, ledger
+from ..events.facts import (
+    Artifact,
+    AttemptOutcome,
+    Event,
+    FallbackAttempt,
+    FallbackSummary,
+    JobStateChanged,
+    OpCode,
+    OperationCompleted,
+    OperationStarted,
+    OpKind,
+    Value,
+)
+from ..events.job import ORDER, JobRow, State, check_step
+from ..events.keys import ARTIFACT, canonical_url, op_key
+from .messages import TurnId
+from .sources.finding import Candidate
+from .web.exchange import Answer
+from .web.redaction import redact_url
+
+PAGES_MAX = 3
+"""Pages that are handed on from one source to the next."""
+SEEN_MAX = 24
+"""URLs that are handed on."""
+
+CODES: dict[AttemptOutcome, OpCode] = {
+    "success": "OK",
+    "no_pdf": "NON_RETRYABLE",
+    "nonretryable": "NON_RETRYABLE",
+    "skipped": "ABANDONED",
+    "retryable": "RETRYABLE",
+    "timeout": "RETRYABLE",
+    "error": "RETRYABLE",
+}
+_TELLING: dict[AttemptOutcome, int] = {
+    "retryable": 5,
+    "timeout": 4,
+    "error": 3,
+    "no_pdf": 2,
+    "nonretryable": 1,
+    "skipped": 6,
+    "success": 0,
+}
+"""Which of several candidates' ends tells most about a turn: what may still change goes first."""
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, for the record."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def public_url(url: str) -> str:
+    """The URL as it may be written down: canonical, without addresses, keys and tokens."""
+    try:
+        return redact_url(canonical_url(url))
+    except ValueError:
+        return redact_url(url)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why one candidate gave no paper."""
+
+    outcome: AttemptOutcome
+    reason: str
+    url: str = ""
+    status: int = 0
+    retry_count: int = 0
+
+
+@dataclass
+class TurnInHand:
+    """One source's turn."""
+
+    id: TurnId
+    tier: str
+    op_id: str
+    started_ms: int
+    deadline_ms: int
+    candidates: deque[Candidate] = field(default_factory=deque)
+    candidate: Candidate | None = None
+    effect: tuple[Literal["HEAD", "STREAM"], str] | None = None
+    """The kind and id of the op in flight at its candidate."""
+    misses: list[Miss] = field(default_factory=list)
+    meta: dict[str, Value] = field(default_factory=dict)
+    tried: int = 0
+
+    def verdict(self, reason: str) -> Miss:
+        """The turn's end when its candidates are used up: the most telling of theirs."""
+        if not self.misses:
+            return Miss("no_pdf", reason or "no_candidate")
+        return max(self.misses, key=lambda miss: _TELLING[miss.outcome])
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The bytes that are being stored."""
+
+    source: str
+    pdf_url: str
+    sha256: str
+    bytes: int
+    part_epoch: int
+    md5: str = ""
+    host: str = ""
+    turn: TurnInHand | None = None
+    """None where a dead owner had streamed them."""
+
+
+class JobInHand:
+    """A job that this worker holds under one epoch."""
+
+    def __init__(self, job_id: str, row: JobRow, plan: fallback.Plan, *, now_ms: int) -> None:
+        self.job_id = job_id
+        self.epoch = row.epoch
+        self.generation = row.generation
+        self.row = row
+        self.work = row.work
+        self.state = row.state
+        self.cause = 0
+        self.taken_ms = now_ms
+        self.machine = _machine(row, plan, now_ms)
+        self.turns: dict[str, TurnInHand] = {}
+        self.known_ops: dict[str, ledger.Op] = dict(row.ops)
+        self.winner: Winner | None = None
+        self.pages: deque[Answer] = deque(maxlen=PAGES_MAX)
+        self.seen: dict[str, None] = {}
+        self.letting_go = False
+
+    def __repr__(self) -> str:
+        return f"<JobInHand {self.job_id[:8]} {self.state} epoch={self.epoch} {self.machine!r}>"
+
+    def see(self, *urls: str) -> None:
+        """Remember URLs for the sources that come after."""
+        for url in urls:
+            if url and len(self.seen) < SEEN_MAX:
+                self.seen[url] = None
+
+    def turn(self, turn_id: TurnId) -> TurnInHand | None:
+        """The turn in flight of that name; None when it is over."""
+        turn = self.turns.get(turn_id.source)
+        return turn if turn is not None and turn.id == turn_id else None
+
+    # Events
+
+    def step(
+        self,
+        state: State,
+        *,
+        reason: str = "",
+        artifact: Artifact | None = None,
+        may_retry: bool = False,
+    ) -> list[Event]:
+        """Go to a milestone, unless the generation is past it already."""
+        if state is not State.FAILED and ORDER[state] <= ORDER[self.state]:
+            return []
+        check_step(self.job_id, self.state, state)
+        before, self.state = self.state, state
+        return [JobStateChanged(before, state, reason, artifact, may_retry)]
+
+    def begin(
+        self, kind: OpKind, key: dict[str, Value], about: dict[str, Value] | None = None
+    ) -> OperationStarted:
+        """The intent of an effect; ``key`` names it, ``about`` is what is written of it."""
+        return OperationStarted(op_key(kind, self.job_id, **key), kind, about or key)
+
+    def end(
+        self, op_id: str, kind: OpKind, code: OpCode, *, elapsed_ms: int = 0, **result: Value
+    ) -> OperationCompleted:
+        """The end of an effect."""
+        said: dict[str, Value] = {name: value for name, value in result.items() if value not in ("", None)}
+        return OperationCompleted(op_id, kind, code, said, elapsed_ms)
+
+    def resolution(self) -> OperationStarted:
+        """The intent to resolve this generation."""
+        return self.begin("RESOLUTION", {"generation": self.generation})
+
+    def resolved(self, code: OpCode, reason: str, now_ms: int) -> OperationCompleted:
+        """The end of resolving."""
+        op_id = op_key("RESOLUTION", self.job_id, generation=self.generation)
+        return self.end(op_id, "RESOLUTION", code, reason=reason, spent_ms=self.machine.spent_ms(now_ms))
+
+    def turn_started(self, start: fallback.Start, now_ms: int) -> OperationStarted:
+        """A source's turn begins."""
+        key: dict[str, Value] = {
+            "source": start.source,
+            "generation": self.generation,
+            "attempt": start.attempt,
+        }
+        event = self.begin("FALLBACK", key)
+        turn_id = TurnId(self.job_id, self.epoch, start.source, start.attempt)
+        deadline = now_ms + start.timeout_ms
+        self.turns[start.source] = TurnInHand(turn_id, start.tier, event.op_id, now_ms, deadline)
+        return event
+
+    def turn_ended(self, turn: TurnInHand, miss: Miss, now_ms: int) -> list[Event]:
+        """A turn ended: what was in flight at its candidate is given up with it."""
+        events: list[Event] = []
+        if turn.effect is not None:
+            kind, op_id = turn.effect
+            events.append(self.end(op_id, kind, "ABANDONED", reason=miss.reason))
+        self.turns.pop(turn.id.source, None)
+        elapsed = now_ms - turn.started_ms
+        code = CODES[miss.outcome]
+        if miss.outcome == "skipped" and miss.reason not in fallback.GATES | {"beaten", "stopped"}:
+            code = "NON_RETRYABLE"
+        completed = self.end(
+            turn.op_id,
+            "FALLBACK",
+            code,
+            elapsed_ms=elapsed,
+            outcome=miss.outcome,
+            reason=miss.reason,
+            spent_ms=self.machine.spent_ms(now_ms),
+        )
+        return [*events, completed, self._attempt(turn, miss, elapsed)]
+
+    def passed_over(self, skip: fallback.Skip) -> FallbackAttempt:
+        """A source was passed over by a gate, or cannot begin."""
+        return FallbackAttempt(
+            tier=skip.tier,
+            source=skip.source,
+            attempt=0,
+            outcome="skipped",
+            reason=skip.reason,
+            work_id=self.work.work_id,
+            artifact_id=ARTIFACT,
+        )
+
+    def won(self, turn: TurnInHand, winner: Winner, now_ms: int) -> list[Event]:
+        """The turn's bytes are on disk."""
+        self.turns.pop(turn.id.source, None)
+        elapsed = now_ms - turn.started_ms
+        success = Miss("success", "", url=winner.pdf_url)
+        completed = self.end(turn.op_id, "FALLBACK", "OK", elapsed_ms=elapsed, sha256=winner.sha256)
+        return [completed, self._attempt(turn, success, elapsed, length=winner.bytes)]
+
+    def summary(self, outcome: str, reason: str, now_ms: int) -> FallbackSummary:
+        """What the resolving of this generation came to."""
+        winner = self.winner if outcome == "success" else None
+        return FallbackSummary(
+            outcome=outcome,
+            reason=reason,
+            tiers_touched=self.machine.tiers_touched(),
+            attempts=self.machine.attempts,
+            time_to_success_ms=now_ms - self.taken_ms if winner else 0,
+            winner_source=winner.source if winner else "",
+            winner_host=winner.host if winner else "",
+            path=tuple(self.machine.path),
+        )
+
+    def _attempt(self, turn: TurnInHand, miss: Miss, elapsed_ms: int, *, length: int = 0) -> FallbackAttempt:
+        return FallbackAttempt(
+            tier=turn.tier,
+            source=turn.id.source,
+            attempt=turn.id.attempt,
+            outcome=miss.outcome,
+            reason=miss.reason,
+            work_id=self.work.work_id,
+            artifact_id=ARTIFACT,
+            host=host_of(miss.url),
+            status=miss.status,
+            elapsed_ms=elapsed_ms,
+            retry_count=miss.retry_count,
+            url=public_url(miss.url) if miss.outcome == "success" else "",
+            length=length,
+            meta={**turn.meta, "candidates": turn.tried},
+        )
+
+
+def _machine(row: JobRow, plan: fallback.Plan, now_ms: int) -> fallback.Fallback:
+    """The machine as the ledger left it: turns with a result are over, abandoned ones are to come."""
+    ended: dict[str, fallback.Ended] = {}
+    turns = ledger.of_kind(row.ops, "FALLBACK")
+    for _, op in turns:
+        if op.code in ("NON_RETRYABLE", "RETRYABLE"):
+            outcome = op.result.get("outcome", "error")
+            ended[str(op.about["source"])] = fallback.Ended(
+                outcome,  # type: ignore[arg-type]  # written by turn_ended
+                str(op.result.get("reason", "")),
+            )
+    held = sum(op.result.get("reason") in fallback.GATES for _, op in turns)
+    return fallback.Fallback(
+        plan,
+        now_ms=now_ms,
+        spent_ms=row.spent_ms,
+        attempts=len(turns) - held,
+        started=len(turns),
+        ended=ended,
+    )

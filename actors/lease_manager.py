@@ -1,0 +1,337 @@
+"""The lease manager: claims free jobs for this worker, keeps their leases alive, takes over dead owners'.
+
+A grant is one atomic step for a job: it names the version of the row it was decided on and the next
+epoch, and the store refuses it when either has moved. Losing such a race is ordinary: look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from ..config.settings import Quire
+from ..events.facts import Event, JobLeased, JobStateChanged, LeaseReleased, LeaseRenewed
+from ..events.job import JobRow, LeaseHeld, State, fold_job, stream_of
+from ..events.projections import (
+    CLAIMABLE,
+    COUNTS,
+    EVERYTHING,
+    JOBS,
+    LEASED,
+    PARKED_NS,
+    WAITING,
+    count_name,
+    job_id_of,
+    list_prefix,
+)
+from ..events.record import Appended, Batch, Recorded
+from ..store.interface import EventStore
+from ..store.library import Library
+from .directory import Directory
+from .holdings import inside_rollout
+from .messages import Drain, Emptied, Idle, LetGo, Lost, Taken, Work
+from .outcome import Outcome
+from .runtime.actor import Actor
+from .runtime.journal import Append, Journaled
+from .runtime.ports import NANOSECONDS, Clock, Scheduler
+
+POLL_S = 0.25
+"""How often waiting jobs and other workers' leases are looked at, in seconds."""
+PAGE = 64
+"""Entries that one look at an index reads."""
+POISON = "poison"
+"""The reason of a job that killed its worker while nothing ran beside it."""
+
+
+class Poll:
+    """Time to look again."""
+
+
+class Renew:
+    """Time to renew the leases."""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A claim on its way to the log: the row it was decided on, and the events it appends."""
+
+    row: JobRow
+    events: tuple[Event, ...]
+    dead_worker: str = ""
+    alone: bool = False
+    doomed: bool = False
+    """It is leased only to be failed."""
+
+
+class LeaseManager(Actor):
+    """Holds this worker's leases."""
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        directory: Directory,
+        settings: Quire,
+        store: EventStore,
+        clock: Clock,
+        scheduler: Scheduler,
+        library: Library,
+        watch: Callable[[Outcome | Idle], None],
+    ) -> None:
+        super().__init__()
+        self.in_hand: dict[str, int] = {}
+        """Job → epoch."""
+        self._worker = worker
+        self._to = directory
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._scheduler = scheduler
+        self._library = library
+        self._watch = watch
+        self._list_id: str | None = None
+        self._draining = False
+        self._asked: dict[str, Grant] = {}
+        self._alone = False
+        self._parked: Iterator[tuple[str, JobRow]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LeaseManager of {self._worker[:8]}, {len(self.in_hand)} in hand, {len(self._asked)} asked>"
+
+    def started(self) -> None:
+        """Know again what this worker holds, and begin to look and to renew."""
+        for _, key in self._entries(LEASED, self._worker.encode()):
+            for job_id, row in self._row(key):
+                self.in_hand[job_id] = row.epoch
+        self._again(POLL_S, Poll())
+        self._again(self._settings.lease.ttl_s * self._settings.lease.renew_fraction, Renew())
+
+    def handle(self, message: Any) -> None:
+        """Do what the message asks for."""
+        match message:
+            case LetGo():
+                self._let_go(message)
+            case Journaled():
+                self._journaled(message)
+            case Poll():
+                self._claim(self._due)
+                self._again(POLL_S, message)
+            case Renew():
+                self._renew()
+                self._again(self._settings.lease.ttl_s * self._settings.lease.renew_fraction, message)
+            case Work():
+                self._list_id, self._draining = message.list_id, False
+                self._parked = self._free_to_us(message.list_id)
+                self._claim(self._due)
+            case Drain():
+                self._draining = True
+                self._claim(self._fresh)
+            case Emptied():
+                self._release_for_new_resolver()
+
+    def stopping(self) -> None:
+        """Take nothing more."""
+        self._draining = True
+
+    # Claiming
+
+    def _claim(self, choose: Callable[[str], Iterator[tuple[str, JobRow]]]) -> None:
+        """Fill the hand with what ``choose`` gives; say so when nothing is left to do."""
+        if self._list_id is None:
+            return
+        if not self._draining:
+            for job_id, row in choose(self._list_id):
+                if self._room() <= 0:
+                    break
+                if job_id not in self.in_hand and job_id not in self._asked:
+                    self._ask_for(job_id, row)
+        if not self.in_hand and not self._asked and (self._draining or not self._left(self._list_id)):
+            self._list_id = None
+            self._watch(Idle())
+
+    def _room(self) -> int:
+        if self._alone:
+            return 0
+        return self._settings.works_in_hand - len(self.in_hand) - len(self._asked)
+
+    def _fresh(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
+        """Free jobs, by priority and age."""
+        for _, key in self._entries(CLAIMABLE, list_prefix(list_id)):
+            yield from self._row(key)
+
+    def _due(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
+        """Jobs of dead owners, those whose time has come, free ones, and those parked by another run."""
+        for _, key in self._entries(LEASED, b""):
+            for job_id, row in self._row(key):
+                if row.lease is not None and self._wanted(row, list_id) and self._is_over(row.lease):
+                    yield job_id, row
+        prefix = list_prefix(list_id)
+        now = self._clock.wall_ns().to_bytes(8, "big")
+        for entry, key in self._entries(WAITING, prefix):
+            if entry[len(prefix) : len(prefix) + 8] > now:
+                break
+            yield from self._row(key)
+        yield from self._fresh(list_id)
+        while self._parked is not None and self._room() > 0:
+            job = next(self._parked, None)
+            if job is None:
+                self._parked = None
+            else:
+                yield job
+
+    def _free_to_us(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
+        """Jobs held back by a setting of another run that does not hold in this one; walked once a run."""
+        offline, rollout = self._settings.web.offline, self._settings.fallback.rollout
+        for _, key in self._entries(WAITING, list_prefix(list_id) + PARKED_NS.to_bytes(8, "big")):
+            for job_id, row in self._row(key):
+                if inside_rollout(rollout, job_id) and not (row.reason == "offline" and offline):
+                    yield job_id, row
+
+    def _entries(self, index: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The entries of an index, page by page; no read transaction is held between them."""
+        after = b""
+        while True:
+            page = self._store.scan(index, prefix, after=after, limit=PAGE)
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1][0]
+
+    def _row(self, key: bytes) -> Iterator[tuple[str, JobRow]]:
+        """The row as it is now, if the job is still there to be taken."""
+        (row,) = self._store.rows(JOBS, [key])
+        if row is not None and not row.finished:
+            yield job_id_of(key), row
+
+    def _wanted(self, row: JobRow, list_id: str) -> bool:
+        return list_id == EVERYTHING or list_id in row.lists
+
+    def _is_over(self, lease: LeaseHeld) -> bool:
+        """Whether an owner is dead (its lock is free), silent for too long, or of another boot."""
+        if lease.worker == self._worker:
+            return False
+        if lease.boot_id != self._clock.boot_id or lease.until_ns < self._clock.boot_ns():
+            return True
+        return not self._library.is_alive(lease.worker)
+
+    def _lonely(self, row: JobRow) -> bool:
+        deaths = row.takeovers + (row.lease is not None)
+        return deaths >= self._settings.lease.lonely_after_takeovers
+
+    def _ask_for(self, job_id: str, row: JobRow) -> None:
+        """Ask the log for the job; a lonely one only into an empty hand."""
+        lonely = self._lonely(row)
+        if lonely and (self.in_hand or self._asked):
+            return
+        self._alone = lonely
+        grant = self._grant(row, lonely)
+        self._asked[job_id] = grant
+        batch = Batch(
+            stream_of(job_id),
+            grant.events,
+            expected_version=row.version,
+            epoch=row.epoch + 1,
+            opens_epoch=True,
+        )
+        self._to.journal.tell(Append(batch, self.me, job_id))
+
+    def _grant(self, row: JobRow, lonely: bool) -> Grant:
+        until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
+        dead = row.lease.worker if row.lease is not None else ""
+        leased = JobLeased(self._worker, until, self._clock.boot_id, bool(dead), lonely)
+        if row.lease is not None and row.lease.alone:
+            failed = JobStateChanged(row.state, State.FAILED, POISON)
+            return Grant(row, (leased, failed, LeaseReleased(POISON)), dead, lonely, doomed=True)
+        return Grant(row, (leased,), dead, lonely)
+
+    def _journaled(self, message: Journaled) -> None:
+        for job_id, result in message.results:
+            grant = self._asked.pop(job_id, None)
+            if grant is None:
+                if not isinstance(result, Appended):
+                    self._refused(job_id)
+            elif isinstance(result, Appended):
+                self._granted(job_id, grant, result)
+            elif grant.alone:
+                self._alone = False
+        self._claim(self._fresh)
+
+    def _granted(self, job_id: str, grant: Grant, result: Appended) -> None:
+        if grant.doomed:
+            self._alone = False
+            self._watch(_poisoned(job_id, grant.row))
+            return
+        recorded: Recorded[Any] = Recorded(
+            position=result.position,
+            stream=stream_of(job_id),
+            version=result.version,
+            epoch=grant.row.epoch + 1,
+            time_ns=0,
+            run_id="",
+            cause=0,
+            event=grant.events[0],
+        )
+        row = fold_job(grant.row, recorded)
+        if row is not None:
+            self.in_hand[job_id] = row.epoch
+            self._to.reconciler.tell(Taken(job_id, row, grant.dead_worker))
+
+    # Keeping and letting go
+
+    def _renew(self) -> None:
+        until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
+        for job_id, epoch in self.in_hand.items():
+            batch = Batch(stream_of(job_id), (LeaseRenewed(until),), epoch=epoch)
+            self._to.journal.tell(Append(batch, self.me, job_id))
+
+    def _refused(self, job_id: str) -> None:
+        """A renewal was refused: somebody else has the job."""
+        epoch = self.in_hand.pop(job_id, None)
+        if epoch is not None:
+            self._to.resolver.tell(Lost(job_id, epoch))
+
+    def _let_go(self, message: LetGo) -> None:
+        self.in_hand.pop(message.job_id, None)
+        self._alone = False
+        if message.outcome is not None:
+            self._watch(message.outcome)
+        self._claim(self._fresh)
+
+    def _release_for_new_resolver(self) -> None:
+        """A new resolver knows nothing of the old one's jobs: let them go, to be claimed as from the dead."""
+        for job_id, epoch in self.in_hand.items():
+            batch = Batch(stream_of(job_id), (LeaseReleased("resolver restarted"),), epoch=epoch)
+            self._to.journal.tell(Append(batch, self.me, job_id))
+        self.in_hand.clear()
+
+    def _left(self, list_id: str) -> bool:
+        """Whether unfinished jobs are left that time, or another worker's end, could open to us."""
+        if self._parked is not None:
+            return True
+        rows = self._store.rows(
+            COUNTS,
+            [count_name(list_id, name) for name in ("unfinished", "waiting:offline", "waiting:rollout")],
+        )
+        unfinished, *parked = (count or 0 for count in rows)
+        return bool(unfinished > sum(parked))
+
+    def _again(self, delay_s: float, message: Any) -> None:
+        self._scheduler.later(delay_s, lambda: self.me.tell(message))
+
+
+def _poisoned(job_id: str, row: JobRow) -> Outcome:
+    return Outcome(
+        job_id=job_id,
+        work=row.work,
+        label=row.label,
+        state=State.FAILED,
+        generation=row.generation,
+        reason=POISON,
+        source="",
+        pdf_url="",
+        sha256="",
+        path="",
+        bytes=0,
+        attempts=row.attempts,
+    )

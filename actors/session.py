@@ -1,0 +1,345 @@
+"""A session: one process's work on a library. It opens the library, starts the actors, and gives outcomes.
+
+This is the embedded runtime: the command line is one of its users.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .. import __version__
+from ..config.settings import Quire
+from ..errors import QuireError, StoreFailedError, UsageError
+from ..events.facts import AnyEvent, BreakerChanged, LibraryCreated, RunFinished, RunStarted
+from ..events.projections import (
+    EVERYTHING,
+    HOST_PREFIX,
+    LIBRARY,
+    LIBRARY_STREAM,
+    RUN_PREFIX,
+)
+from ..events.record import Batch
+from ..store.domain import QUIRE
+from ..store.interface import EventStore
+from ..store.library import Library
+from ..store.lmdb_store import LmdbStore
+from .directory import Directory
+from .finalizer import Finalizer
+from .holdings import Holdings
+from .lease_manager import LeaseManager
+from .messages import Drain, Idle, PlanChunk, Work
+from .outcome import Outcome, Planned, Wanted
+from .planner import Planner
+from .reconciler import Reconciler
+from .resolver import Resolver
+from .runtime.journal import Append, Journal
+from .runtime.ports import Clock, Random, Scheduler, SystemClock, SystemRandom
+from .runtime.scheduler import ThreadScheduler
+from .runtime.system import System
+from .sources.adapter import SourceAdapter
+from .sources.catalog import finders
+from .sources.finding import Finder
+from .web.client import WebClient
+
+CHUNK_WORKS = 500
+"""Works planned in one go."""
+CHUNKS_AHEAD = 4
+"""Chunks on their way at once."""
+STOP_S = 10.0
+"""Time that the actors get for an orderly end, in seconds."""
+
+
+class Session:
+    """One worker in one process; use it as a context manager."""
+
+    def __init__(
+        self,
+        settings: Quire,
+        *,
+        inputs: tuple[str, ...] = (),
+        clock: Clock | None = None,
+        random: Random | None = None,
+        scheduler: Scheduler | None = None,
+    ) -> None:
+        """Open the library (made where there is none) and start the actors.
+
+        Args:
+            settings: all settings, as ``quire.config.loader`` gives them.
+            inputs: names of the lists that are worked on; they are written into the log.
+            clock: the clock port.
+            random: the chance port.
+            scheduler: the port that runs everything.
+
+        Raises:
+            UsageError: the folder is no library, or one of the other kind (rehearsal or real).
+            EnvironmentFault: the library cannot be opened or written here.
+            DamagedError: the log cannot be read.
+        """
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._random = random or SystemRandom()
+        self.run_id = self._random.uuid()
+        self.worker = self._random.uuid()
+        self._scheduler = scheduler or ThreadScheduler(disk_threads=settings.download.disk_threads)
+        self._mail: queue.SimpleQueue[Planned | Outcome | Idle | QuireError] = queue.SimpleQueue()
+        self._fault: QuireError | None = None
+        self._begun_ns = self.clock.boot_ns()
+        self._closed = False
+        self.library = Library.open(Path(settings.library), free_space_min=settings.download.free_space_min)
+        self.store: EventStore = LmdbStore(
+            self.library.events,
+            QUIRE,
+            run_id=self.run_id,
+            clock=self.clock,
+            map_size=settings.store.map_size,
+        )
+        try:
+            self._claim_library()
+            self._lock = self.library.claim_worker(self.worker)
+            self.library.remove_dead_locks()
+            self._started(inputs)
+            self._start_actors()
+        except BaseException:
+            self.store.close()
+            self._scheduler.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Session {self.run_id[:8]} on {self.library!r}{' closed' if self._closed else ''}>"
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What it does for its user
+
+    def plan(self, wanted: Iterable[Wanted], *, list_id: str, retry_failed: bool = False) -> Planned:
+        """Make the works of a list jobs, each once, and say what became of them.
+
+        Args:
+            wanted: the works; read once, never held as a whole.
+            list_id: 16 hex digits that name the list; the same list gives the same jobs.
+            retry_failed: also take up failures that would not be tried again.
+
+        Raises:
+            QuireError: the session had to stop.
+        """
+        since = self.store.head().position
+        total = Planned()
+        ahead = 0
+        works = iter(wanted)
+        while chunk := tuple(islice(works, CHUNK_WORKS)):
+            self._to.planner.tell(PlanChunk(chunk, list_id, retry_failed, since))
+            ahead += 1
+            if ahead >= CHUNKS_AHEAD:
+                total = _sum(total, self._planned())
+                ahead -= 1
+        for _ in range(ahead):
+            total = _sum(total, self._planned())
+        return total
+
+    def work(self, list_id: str = EVERYTHING) -> Iterator[Outcome]:
+        """Bring the jobs of a list home; gives each outcome when it is durable.
+
+        Ends when nothing is left that time could open, or after ``interrupt`` when nothing is in hand.
+
+        Raises:
+            QuireError: the session had to stop (disk full, log damaged, stand-in down); what is not done
+                is taken up by the next run.
+        """
+        self._to.leases.tell(Work(list_id))
+        while True:
+            message = self._next_mail()
+            if isinstance(message, Idle):
+                return
+            if isinstance(message, Outcome):
+                yield message
+
+    def interrupt(self) -> None:
+        """Take up nothing more; ``work`` ends when what is in hand is done. Safe in a signal handler."""
+        self._to.leases.tell(Drain())
+
+    def statistics(self) -> dict[str, int]:
+        """Counts of the session: ``requests``, ``bytes`` received, ``dead_letters``, messages by actor."""
+        counts = {f"handled_{name}": one.handled for name, one in self._system.statistics().items()}
+        return {**counts, **self._traffic(), "dead_letters": self._system.dead_letters().count}
+
+    def close(self) -> None:
+        """Stop in order: leases released, parts closed, everything said is durable. Twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        to = self._to
+        if self._fault is None:
+            self._finished()
+        phases = [
+            [to.planner],
+            [to.leases],
+            [to.resolver],
+            list(to.adapters.values()),
+            [to.reconciler, to.finalizer],
+            [to.journal],
+        ]
+        self._system.stop(phases, timeout_s=STOP_S)
+        self._scheduler.gather(self._web.close(), lambda _: None)
+        self._scheduler.close()
+        self.store.close()
+        self._lock.release()
+
+    # Inside
+
+    def _claim_library(self) -> None:
+        """Mark a new library as what it is; refuse one of the other kind."""
+        rehearsal = self.settings.web.stand_in is not None
+        (row,) = self.store.rows(LIBRARY, [b"library"])
+        if row is None:
+            created = LibraryCreated(self._random.uuid(), rehearsal, __version__)
+            self.store.append([Batch(LIBRARY_STREAM, (created,), expected_version=0)])
+            (row,) = self.store.rows(LIBRARY, [b"library"])
+        if row.rehearsal != rehearsal:
+            kinds = ("a real library", "a rehearsal (made with web.stand_in)")
+            raise UsageError(
+                f"{self.library.path} is {kinds[row.rehearsal]}, and this run is "
+                f"{'a rehearsal' if rehearsal else 'real'}: name another folder with --library"
+            )
+
+    def _started(self, inputs: tuple[str, ...]) -> None:
+        event = RunStarted(self.worker, "", inputs, __version__, os.getpid())
+        self.store.append([Batch(RUN_PREFIX + self.run_id, (event,), expected_version=0)])
+
+    def _finished(self) -> None:
+        elapsed_ms = (self.clock.boot_ns() - self._begun_ns) // 1_000_000
+        event = RunFinished(self.worker, "ended", self._traffic(), elapsed_ms)
+        self._tell_log(RUN_PREFIX + self.run_id, event)
+
+    def _traffic(self) -> dict[str, int]:
+        web = self._web.statistics()
+        return {"requests": web.requests, "bytes": web.bytes, "retries": web.retries}
+
+    def _tell_log(self, stream: str, event: AnyEvent) -> None:
+        self._to.journal.tell(Append(Batch(stream, (event,)), None))
+
+    def _start_actors(self) -> None:
+        settings, clock, scheduler = self.settings, self.clock, self._scheduler
+        self._to = to = Directory()
+        self._system = System(scheduler=scheduler, clock=clock, on_fatal=self._fatal)
+        self._web = WebClient(
+            settings.web,
+            thresholds=settings.fallback.thresholds,
+            gates=settings.fallback.gates,
+            download=settings.download,
+            clock=clock,
+            random=self._random,
+            scheduler=scheduler,
+            on_breaker=self._breaker_changed,
+        )
+        start = self._system.start
+        store, objects = self.store, self.library.objects
+        to.journal = start("journal", lambda: Journal(store, batches_max=settings.store.commit_batches_max))
+        to.reconciler = start("reconciler", lambda: Reconciler(directory=to, objects=objects))
+        catalog: dict[str, Finder] = {
+            **finders(settings.sources, settings.fallback.thresholds, aside=scheduler.aside)
+        }
+        for name, finder in catalog.items():
+            to.adapters[name] = start(name, self._adapter(finder))
+        finalizers = iter(_first_false())
+        to.finalizer = start(
+            "finalizer",
+            lambda: Finalizer(
+                directory=to,
+                objects=objects,
+                bounds=settings.download,
+                scheduler=scheduler,
+                replaces=next(finalizers),
+            ),
+        )
+        resolvers = iter(_first_false())
+        to.resolver = start(
+            "resolver",
+            lambda: Resolver(
+                directory=to,
+                settings=settings,
+                finders=catalog,
+                web=self._web,
+                holdings=Holdings(store, objects),
+                clock=clock,
+                scheduler=scheduler,
+                replaces=next(resolvers),
+            ),
+        )
+        to.leases = start(
+            "leases",
+            lambda: LeaseManager(
+                worker=self.worker,
+                directory=to,
+                settings=settings,
+                store=store,
+                clock=clock,
+                scheduler=scheduler,
+                library=self.library,
+                watch=self._mail.put,
+            ),
+        )
+        to.planner = start(
+            "planner",
+            lambda: Planner(
+                directory=to, retry=settings.retry, store=store, clock=clock, report=self._mail.put
+            ),
+        )
+
+    def _adapter(self, finder: Any) -> Any:
+        return lambda: SourceAdapter(
+            finder=finder,
+            directory=self._to,
+            settings=self.settings,
+            web=self._web,
+            objects=self.library.objects,
+            clock=self.clock,
+            scheduler=self._scheduler,
+        )
+
+    def _breaker_changed(self, event: BreakerChanged) -> None:
+        self._tell_log(HOST_PREFIX + event.host, event)
+
+    def _fatal(self, name: str, error: BaseException) -> None:
+        """An actor failed for good: whoever waits for outcomes is told, and the session ends."""
+        if not isinstance(error, QuireError):
+            fault: QuireError = StoreFailedError(f"the {name} failed for good: {error!r}")
+            fault.__cause__ = error
+        else:
+            fault = error
+        self._fault = self._fault or fault
+        self._mail.put(fault)
+
+    def _next_mail(self) -> Planned | Outcome | Idle:
+        message = self._mail.get()
+        if isinstance(message, QuireError):
+            raise message
+        return message
+
+    def _planned(self) -> Planned:
+        while True:
+            message = self._next_mail()
+            if isinstance(message, Planned):
+                return message
+
+
+def _first_false() -> Iterator[bool]:
+    """Tells the first maker of an actor from those that replace it."""
+    yield False
+    while True:
+        yield True
+
+
+def _sum(one: Planned, other: Planned) -> Planned:
+    return Planned(**{name: getattr(one, name) + getattr(other, name) for name in Planned.__struct_fields__})

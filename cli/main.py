@@ -1,0 +1,181 @@
+"""The command ``quire``: its arguments, and the one place where errors become messages and exit codes.
+
+Only argparse is imported here; each command's module comes in when the command is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import EnvironmentFault, QuireError
+
+EXIT_INTERRUPTED = 130
+_EPILOG = """\
+exit codes: 0 all done, 1 some works failed, 2 usage, 3 the log or a file is damaged,
+            4 the environment (disk full, read-only, stand-in down), 130 interrupted
+"""
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("where")
+    group.add_argument("--library", metavar="DIR", help="the folder that holds everything (default: library)")
+    group.add_argument("--config", metavar="FILE", help="settings instead of quire.yaml in the library")
+    return common
+
+
+def _working() -> argparse.ArgumentParser:
+    """The flags of commands that use the network; each one is a setting."""
+    working = argparse.ArgumentParser(add_help=False)
+    web = working.add_argument_group("the network")
+    web.add_argument("--email", metavar="ADDRESS", help="your address, for Unpaywall and the User-Agent")
+    web.add_argument("--offline", action="store_true", help="ask nothing of the network but metadata")
+    web.add_argument("--stand-in", metavar="URL", help="a server on loopback that plays the web: a rehearsal")
+    web.add_argument("--pacing", choices=("polite", "none"), help="none: only with a stand-in")
+    plan = working.add_argument_group("the fallback plan of each work")
+    plan.add_argument("--profile", choices=("default", "fast", "reliable"), help="a set of budgets")
+    plan.add_argument("--fallback-total-timeout-ms", type=int, metavar="MS")
+    plan.add_argument("--fallback-max-attempts", type=int, metavar="N")
+    plan.add_argument("--fallback-max-concurrent", type=int, metavar="N")
+    plan.add_argument("--fallback-tier", action="append", metavar="NAME:parallel=N", help="may be repeated")
+    plan.add_argument("--disable-wayback-fallback", action="store_true")
+    working.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
+    working.add_argument("--json", action="store_true", help="the summary as one JSON object on stdout")
+    return working
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1000000, got {text!r}")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
+class _Commands:
+    """The commands as they are declared: name, the function that runs it, what it is for."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._added = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(
+        self, name: str, function: str, about: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        parser = self._added.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=list(parents)
+        )
+        parser.set_defaults(function=function)
+        return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="quire",
+        description="Bring home open-access papers, one verified PDF each, and account for every step.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"quire {__version__}")
+    commands = _Commands(parser)
+    _add_working_commands(commands)
+    _add_status_commands(commands)
+    _add_log_commands(commands)
+    return parser
+
+
+def _add_working_commands(commands: _Commands) -> None:
+    common, working = _common(), _working()
+    run = commands.add("run", "run:run", "bring home the works of lists", common, working)
+    run.add_argument("inputs", nargs="+", metavar="INPUT", help=".txt .csv .tsv .jsonl (also .gz), or - ")
+    run.add_argument("--dry-run", action="store_true", help="plan nothing; say what would be done")
+    run.add_argument(
+        "--sample", type=_positive, metavar="N", help="only N works of the list, drawn by --seed"
+    )
+    run.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the sample (default: 0)")
+    run.add_argument("--retry-failed", action="store_true", help="also those that failed for good")
+    resume = commands.add(
+        "resume", "run:resume", "go on with whatever is left in the library", common, working
+    )
+    resume.add_argument("--worker-of", metavar="LIST", help=argparse.SUPPRESS)
+    demo = commands.add("demo", "run:demo", "the whole of it against a simulated web on loopback")
+    demo.add_argument("--library", metavar="DIR", default="demo-library", help="default: demo-library")
+    demo.add_argument("--keep", action="store_true", help="go on with the library of the last demo")
+    demo.add_argument("--works", type=_positive, default=200, metavar="N", help="default: 200")
+    demo.add_argument(
+        "--seed", type=_natural, default=1, metavar="S", help="of the simulated web (default: 1)"
+    )
+    demo.add_argument("--json", action="store_true", help="the summary as one JSON object on stdout")
+
+
+def _add_status_commands(commands: _Commands) -> None:
+    common = _common()
+    status = commands.add("status", "status:status", "how many works are in which state, and why", common)
+    status.add_argument("--leases", action="store_true", help="also who works on what")
+    status.add_argument("--watch", action="store_true", help="show it anew with every change, until Ctrl-C")
+    status.add_argument("--json", action="store_true")
+    listing = commands.add("list", "status:list_jobs", "the jobs of the library, one a line", common)
+    listing.add_argument("--state", metavar="STATE", help="only jobs in this state")
+    listing.add_argument("--reason", metavar="CODE", help="only jobs that failed or wait for this reason")
+    listing.add_argument("--source", metavar="NAME", help="only papers that came from this source")
+    listing.add_argument("--json", action="store_true", help="a JSON object a line")
+    retry = commands.add("retry", "status:retry", "let failed works be tried again", common)
+    retry.add_argument("works", nargs="*", metavar="WORK", help="default: every failed one")
+    retry.add_argument("--json", action="store_true")
+    explain = commands.add("explain", "explain:explain", "in plain words, what became of a work", common)
+    explain.add_argument(
+        "work", metavar="WORK|JOB", help="an identifier, a label, or (the start of) a job id"
+    )
+    explain.add_argument("--json", action="store_true")
+
+
+def _add_log_commands(commands: _Commands) -> None:
+    common = _common()
+    log = commands.add("log", "log:log", "the events, in the order of the log", common)
+    log.add_argument("--follow", action="store_true", help="wait for new ones, until Ctrl-C")
+    log.add_argument("--stream", metavar="S", help="only this stream, such as job/… or host/arxiv.org")
+    log.add_argument("--after", type=_natural, default=0, metavar="N", help="only behind position N")
+    log.add_argument("--json", action="store_true", help="a JSON object a line")
+    replay = commands.add("replay", "log:replay", "the status as of an earlier moment", common)
+    replay.add_argument("--at", required=True, metavar="POSITION|TIME", help="or a time in ISO 8601")
+    replay.add_argument("--json", action="store_true")
+    audit = commands.add("audit", "log:audit", "check the log's chain, its projections and every PDF", common)
+    audit.add_argument("--json", action="store_true")
+    commands.add("rebuild", "log:rebuild", "drop the projections and fold the log anew", common)
+    config = commands.add(
+        "config", "config:show", "the settings and where each comes from", common, _working()
+    )
+    config.add_argument("action", choices=("show",))
+    config.add_argument("--origin", action="store_true", help="file and line, variable or flag of each value")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; usage errors of argparse leave by ``SystemExit(2)``."""
+    args = build_parser().parse_args(argv)
+    module, name = args.function.split(":")
+    try:
+        code = int(getattr(importlib.import_module(f"{__package__}.{module}"), name)(args))
+        sys.stdout.flush()
+    except QuireError as error:
+        return _failed(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _failed("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output left; that is its right. Nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _failed(f"the environment: {error}", EnvironmentFault.exit_code)
+    return code
+
+
+def _failed(message: str, code: int) -> int:
+    sys.stderr.write(f"quire: {message}\n")
+    return code

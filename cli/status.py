@@ -1,0 +1,257 @@
+"""What the library holds: ``status``, ``list`` and ``retry``. Counts come from the kept tallies alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from ..actors.runtime.ports import NANOSECONDS
+from ..errors import UsageError
+from ..events.facts import JobRequeued
+from ..events.job import HOME, JobRow, State, stream_of
+from ..events.projections import COUNTS, EVERYTHING, JOBS, LEASED, job_id_of, job_row_key
+from ..events.record import Appended, Batch
+from ..store.interface import READ_LIMIT
+from . import output
+from .explain import find_job
+from .log import Opened, opened
+
+RETRY_BATCH = 500
+"""Jobs requeued in one commit."""
+_RETRY_REASON = "asked by the user"
+
+
+class Tables(Protocol):
+    """What can be asked of a store, and of a replayed view of it."""
+
+    def rows(self, table: str, keys: Any) -> list[Any]:
+        """Rows under the keys."""
+        ...
+
+    def scan(
+        self, table: str, prefix: bytes = b"", *, after: bytes = b"", limit: int = READ_LIMIT
+    ) -> list[tuple[bytes, Any]]:
+        """Rows in key order."""
+        ...
+
+
+def scanned(tables: Tables, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, Any]]:
+    """All rows of a table, page by page."""
+    page = tables.scan(table, prefix)
+    while page:
+        yield from page
+        page = tables.scan(table, prefix, after=page[-1][0]) if len(page) >= READ_LIMIT else []
+
+
+def counts_of(tables: Tables, list_id: str = EVERYTHING) -> dict[str, int]:
+    """The tallies of a list: ``state:FAILED``, ``source:arxiv_pdf``, ``unfinished`` … → how many."""
+    prefix = f"{list_id}|".encode()
+    return {key[len(prefix) :].decode(): count for key, count in scanned(tables, COUNTS, prefix) if count}
+
+
+def under(counts: dict[str, int], kind: str) -> dict[str, int]:
+    """The counts of one kind by their name: ``under(counts, "state")`` → ``{"FAILED": 3}``."""
+    return {name[len(kind) + 1 :]: n for name, n in counts.items() if name.startswith(kind + ":")}
+
+
+def status_of(tables: Tables, list_id: str = EVERYTHING) -> dict[str, Any]:
+    """The status as plain values."""
+    counts = counts_of(tables, list_id)
+    states = under(counts, "state")
+    return {
+        "jobs": sum(states.values()),
+        "home": sum(states.get(state, 0) for state in HOME),
+        "unfinished": counts.get("unfinished", 0),
+        "leased": counts.get("leased", 0),
+        "failed": states.get("FAILED", 0),
+        "failed_retryable": counts.get("failed:retryable", 0),
+        "failed_final": counts.get("failed:final", 0),
+        "states": {state.value: states[state] for state in State if state in states},
+        "waiting": under(counts, "waiting"),
+        "reasons": under(counts, "reason"),
+        "sources": under(counts, "source"),
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """The status for people."""
+    lines = [
+        f"{found['jobs']} works: {found['home']} home, {found['unfinished']} unfinished "
+        f"({found['leased']} in hand), {found['failed']} failed "
+        f"({found['failed_retryable']} may be tried again)"
+    ]
+    for title, key in (("states", "states"), ("sources", "sources"), ("waiting", "waiting"), ("why", "reasons")):
+        if found[key]:
+            lines.append(f"  {title:<8} {output.counted(found[key])}")
+    return "\n".join(lines)
+
+
+def status(args: argparse.Namespace) -> int:
+    """``quire status``: counts by state, reason and source."""
+    with opened(args) as library:
+        _show_status(library, args)
+        position = library.store.head().position
+        while args.watch:
+            events = library.store.read(position, wait_s=1.0)
+            if events:
+                position = events[-1].position
+                _show_status(library, args)
+                output.flush()
+    return 0
+
+
+def _show_status(library: Opened, args: argparse.Namespace) -> None:
+    head = library.store.head()
+    found: dict[str, Any] = {"library": str(library.library.path), "position": head.position}
+    found |= status_of(library.store)
+    if args.leases:
+        found["leases"] = list(_leases(library))
+    if args.json:
+        output.say_json(found)
+        return
+    output.say(f"{found['library']} at position {head.position}")
+    output.say(status_text(found))
+    if args.leases:
+        rows = [(x["job_id"][:12], x["work_id"], x["worker"], x["epoch"], _left(x)) for x in found["leases"]]
+        output.say(output.table(rows, header=("job", "work", "worker", "epoch", "lease")))
+
+
+def _left(lease: dict[str, Any]) -> str:
+    if not lease["alive"]:
+        return "its worker is dead"
+    return f"{output.human_time(lease['left_s'])} left" if lease["left_s"] > 0 else "run out"
+
+
+def _leases(library: Opened) -> Iterator[dict[str, Any]]:
+    """Each lease with what is left of it; one of another boot has nothing left."""
+    for _, key in scanned(library.store, LEASED):
+        row: JobRow | None = library.store.rows(JOBS, [key])[0]
+        if row is None or row.lease is None:
+            continue  # let go of since the scan
+        lease = row.lease
+        same_boot = lease.boot_id == library.clock.boot_id
+        left_ns = lease.until_ns - library.clock.boot_ns() if same_boot else 0
+        yield {
+            "job_id": job_id_of(key),
+            "work_id": row.work.work_id,
+            "state": row.state.value,
+            "worker": lease.worker,
+            "epoch": lease.epoch,
+            "left_s": round(max(0, left_ns) / NANOSECONDS, 1),
+            "alive": library.library.is_alive(lease.worker),
+            "alone": lease.alone,
+        }
+
+
+def object_path(sha256: str) -> str:
+    """Where the PDF of a hash is, relative to the library."""
+    return f"objects/{sha256[:2]}/{sha256}.pdf"
+
+
+def as_line(job_id: str, row: JobRow) -> dict[str, Any]:
+    """A job as ``quire list --json`` gives it; the names are a promise to scripts."""
+    held = row.artifact if row.home else None
+    return {
+        "doi": row.work.doi,
+        "arxiv_id": row.work.arxiv_id,
+        "pmcid": row.work.pmcid,
+        "pmid": row.work.pmid,
+        "url": row.work.url,
+        "title": row.work.title,
+        "label": row.label,
+        "job_id": job_id,
+        "state": row.state.value,
+        "generation": row.generation,
+        "reason": row.reason,
+        "source": held.source if held else "",
+        "pdf_url": held.pdf_url if held else "",
+        "sha256": held.sha256 if held else "",
+        "path": object_path(held.sha256) if held else "",
+        "bytes": held.bytes if held else 0,
+        "attempts": row.attempts,
+    }
+
+
+def list_jobs(args: argparse.Namespace) -> int:
+    """``quire list``: a line per job."""
+    state = _state_named(args.state) if args.state else None
+    with opened(args) as (store, *_):
+        for key, row in scanned(store, JOBS):
+            line = as_line(job_id_of(key), row)
+            if (
+                (state is None or row.state is state)
+                and args.reason in (None, line["reason"])
+                and args.source in (None, line["source"])
+            ):
+                _print_job(line, row, as_json=args.json)
+    return 0
+
+
+def _state_named(text: str) -> State:
+    try:
+        return State(text.upper())
+    except ValueError:
+        raise UsageError(f"--state {text}: one of {', '.join(State)}") from None
+
+
+def _print_job(line: dict[str, Any], row: JobRow, *, as_json: bool) -> None:
+    if as_json:
+        output.say_json(line)
+        return
+    about = line["path"] or line["reason"]
+    label = f"  [{row.label}]" if row.label else ""
+    output.say(f"{line['job_id'][:12]}  {line['state']:<17}  {row.work.work_id[:60]:<40}  {about}{label}")
+
+
+def retry(args: argparse.Namespace) -> int:
+    """``quire retry``: open a new generation for failed jobs, however often they were tried."""
+    with opened(args, readonly=False) as library:
+        jobs = _named_failures(library, args.works) if args.works else _all_failures(library)
+        requeued = refused = 0
+        for batch in _chunks(jobs, RETRY_BATCH):
+            results = library.store.append([_requeued(job_id, row) for job_id, row in batch])
+            done = sum(isinstance(result, Appended) for result in results)
+            requeued, refused = requeued + done, refused + len(results) - done
+    if args.json:
+        output.say_json({"requeued": requeued, "refused": refused})
+        return 0
+    output.say(f"{requeued} works will be tried again; go on with: quire resume")
+    if refused:
+        output.warn(f"{refused} were taken up by somebody else meanwhile")
+    return 0
+
+
+def _requeued(job_id: str, row: JobRow) -> Batch[Any]:
+    event = JobRequeued(generation=row.generation + 1, reason=_RETRY_REASON)
+    return Batch(stream=stream_of(job_id), events=(event,), epoch=row.epoch or None)
+
+
+def _all_failures(library: Opened) -> Iterator[tuple[str, JobRow]]:
+    for key, row in scanned(library.store, JOBS):
+        if row.state is State.FAILED:
+            yield job_id_of(key), row
+
+
+def _named_failures(library: Opened, works: Iterable[str]) -> list[tuple[str, JobRow]]:
+    """The failed jobs of the works; a work that did not fail is told and left alone."""
+    named: dict[str, JobRow] = {}
+    for text in works:
+        job_id = find_job(library.store, text)
+        row: JobRow = library.store.rows(JOBS, [job_row_key(job_id)])[0]
+        if row.state is State.FAILED:
+            named[job_id] = row
+        else:
+            output.warn(f"{text}: is {row.state}, not FAILED; left as it is")
+    return list(named.items())
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,200 @@
+"""The commit: judged, written as one record, and read back.
+
+A commit is one record, since decoding, folding and chaining are then paid once per commit and not once per
+event. Its value is the chain head (32 bytes) followed by the body, msgpack of
+``[schema, time_ns, run_id, [[stream, version, epoch, cause, event], …]]``. The chain head is the SHA-256
+of the head before it and the body, so that a flipped byte anywhere shows at its commit: the key-value store
+below does not check what it returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import DamagedError, InvariantError, UsageError
+from ..events.record import Appended, AppendResult, Batch, Conflict, Fenced, Recorded
+from .interface import Domain
+
+CHAIN_BYTES = 32
+GENESIS = bytes(CHAIN_BYTES)
+"""The chain head before the first commit."""
+STREAM_BYTES_MAX = 500
+"""Longest stream name, UTF-8; LMDB's keys end at 511 bytes."""
+EVENTS_PER_COMMIT_MAX = 100_000
+_ARRAY_OF_4 = 0x94
+_FIXINT_END = 0x80
+
+StreamState = tuple[int, int]
+"""Version and epoch of a stream; (0, 0) before its first event."""
+Commit = tuple[int, bytes]
+"""Position of the first event, and the record's value."""
+Entry = tuple[str, int, int, int, Any]
+
+
+class Draft:
+    """What one append is about to write: the accepted batches of one commit, numbered."""
+
+    __slots__ = ("entries", "position", "recorded", "results", "run_id", "states", "time_ns", "touched")
+
+    def __init__(self, position: int, *, time_ns: int, run_id: str) -> None:
+        self.position = position
+        """Position of the last event before the commit, then of the last drafted."""
+        self.time_ns = time_ns
+        self.run_id = run_id
+        self.results: list[AppendResult] = []
+        self.entries: list[Entry] = []
+        self.recorded: list[Recorded[Any]] = []
+        self.states: dict[str, StreamState] = {}
+        self.touched: dict[str, int] = {}
+        """Stream → version of its first event in this commit."""
+
+    def judge(self, batches: Sequence[Batch[Any]], state_of: Callable[[str], StreamState]) -> None:
+        """Take or refuse each batch in order; a later one sees those before it.
+
+        Args:
+            batches: what is asked for.
+            state_of: the version and epoch of a stream as they are in the log.
+
+        Raises:
+            InvariantError: a batch that nobody could mean: no events, or an opened epoch without a number.
+        """
+        for batch in batches:
+            stream = batch.stream
+            state = self.states.get(stream)
+            if state is None:
+                state = self.states[stream] = state_of(stream)
+            refusal = refused(batch, state)
+            self.results.append(refusal if refusal is not None else self._take(batch, state))
+        if len(self.entries) > EVENTS_PER_COMMIT_MAX:
+            raise InvariantError(
+                f"a commit of {len(self.entries)} events is above the bound of {EVENTS_PER_COMMIT_MAX}: "
+                "append in smaller portions"
+            )
+
+    def _take(self, batch: Batch[Any], state: StreamState) -> Appended:
+        version, epoch = state
+        if batch.epoch is not None:
+            epoch = batch.epoch
+        stream, cause, position = batch.stream, batch.cause, self.position
+        self.touched.setdefault(stream, version + 1)
+        for event in batch.events:
+            position += 1
+            version += 1
+            self.entries.append((stream, version, epoch, cause, event))
+            self.recorded.append(
+                Recorded(position, stream, version, epoch, self.time_ns, self.run_id, cause, event)
+            )
+        first, self.position = self.position + 1, position
+        self.states[stream] = (version, epoch)
+        return Appended(first, version)
+
+
+def refused(batch: Batch[Any], state: StreamState) -> Conflict | Fenced | None:
+    """Why a batch may not be appended to a stream in this state; None when it may.
+
+    The epoch is judged before the version: whoever is fenced must stop, not read again.
+    """
+    version, epoch = state
+    if not batch.events or (batch.opens_epoch and batch.epoch is None):
+        raise InvariantError(f"a batch for {batch.stream!r} is empty, or opens an epoch without naming it")
+    if not batch.stream or len(batch.stream.encode()) > STREAM_BYTES_MAX:
+        raise InvariantError(f"a stream name has 1 to {STREAM_BYTES_MAX} bytes: {batch.stream[:80]!r}")
+    if batch.epoch is not None:
+        if batch.epoch != epoch + batch.opens_epoch:
+            return Fenced(batch.stream, batch.epoch, epoch)
+    elif epoch and batch.expected_version is None:
+        return Fenced(batch.stream, None, epoch)
+    if batch.expected_version is not None and batch.expected_version != version:
+        return Conflict(batch.stream, batch.expected_version, version)
+    return None
+
+
+def chained(previous: bytes, body: bytes) -> bytes:
+    """The chain head after a body."""
+    digest = hashlib.sha256(previous)
+    digest.update(body)
+    return digest.digest()
+
+
+class CommitCodec:
+    """Writes and reads the commits of one domain."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._encoder = msgspec.msgpack.Encoder()
+        entry = tuple.__class_getitem__((str, int, int, int, domain.events))
+        self._decoder: msgspec.msgpack.Decoder[tuple[int, int, str, list[Entry]]] = msgspec.msgpack.Decoder(
+            tuple.__class_getitem__((int, int, str, list.__class_getitem__(entry)))
+        )
+        self._plain: msgspec.msgpack.Decoder[tuple[int, int, str, list[list[Any]]]] = msgspec.msgpack.Decoder(
+            tuple[int, int, str, list[list[Any]]]
+        )
+
+    def __repr__(self) -> str:
+        return f"<CommitCodec schema={self._domain.schema}>"
+
+    def encode(self, previous: bytes, draft: Draft) -> bytes:
+        """The record's value for a draft that follows the chain head ``previous``."""
+        body = self._encoder.encode((self._domain.schema, draft.time_ns, draft.run_id, draft.entries))
+        return chained(previous, body) + body
+
+    def decode(self, commit: Commit, previous: bytes) -> list[Recorded[Any]]:
+        """The events of a commit whose chain head before it is ``previous``.
+
+        Raises:
+            DamagedError: the chain does not hold, or the body cannot be decoded.
+            UsageError: it was written by a newer version of the program.
+        """
+        position, value = commit
+        body = value[CHAIN_BYTES:]
+        if chained(previous, body) != value[:CHAIN_BYTES]:
+            raise DamagedError(
+                f"the log is damaged at position {position}: the commit there does not follow from the one "
+                "before it; keep the library as it is and run `quire audit`"
+            )
+        return self.decode_body(position, body)
+
+    def decode_body(self, position: int, body: bytes) -> list[Recorded[Any]]:
+        """The events of a body that starts at ``position``, its chain unchecked; raises as ``decode``."""
+        try:
+            _, time_ns, run_id, entries = self._read(position, body)
+        except (msgspec.DecodeError, ValueError, TypeError, LookupError) as error:
+            raise DamagedError(
+                f"the log cannot be decoded at position {position}: {error}; "
+                "keep the library as it is and run `quire audit`"
+            ) from error
+        return [
+            Recorded(place, stream, version, epoch, time_ns, run_id, cause, event)
+            for place, (stream, version, epoch, cause, event) in enumerate(entries, position)
+        ]
+
+    def _read(self, position: int, body: bytes) -> tuple[int, int, str, list[Entry]]:
+        schema = self._schema_of(body)
+        if schema == self._domain.schema:
+            return self._decoder.decode(body)
+        if schema > self._domain.schema:
+            raise UsageError(
+                f"the log has events of schema {schema} at position {position}, this program knows "
+                f"{self._domain.schema}: use the newer version that wrote them"
+            )
+        _, time_ns, run_id, plain = self._plain.decode(body)
+        entries = [(*entry[:4], self._lifted(schema, entry[4])) for entry in plain]
+        return schema, time_ns, run_id, msgspec.convert(entries, list[tuple[str, int, int, int, Any]])
+
+    def _schema_of(self, body: bytes) -> int:
+        """The schema version alone: the typed decoder must not see an event of another schema."""
+        if len(body) > 1 and body[0] == _ARRAY_OF_4 and body[1] < _FIXINT_END:
+            return body[1]
+        return self._plain.decode(body)[0]
+
+    def _lifted(self, schema: int, event: list[Any]) -> Any:
+        for step in range(schema, self._domain.schema):
+            upcast = self._domain.upcasters.get(step)
+            if upcast is None:
+                raise InvariantError(f"the domain has no upcaster from schema {step} to {step + 1}")
+            event = upcast(event)
+        return msgspec.convert(event, self._domain.events)
