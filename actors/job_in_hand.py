@@ -100,6 +100,8 @@ class TurnInHand:
     misses: list[Miss] = field(default_factory=list)
     meta: dict[str, Value] = field(default_factory=dict)
     tried: int = 0
+    broken: int = 0
+    """Streams that broke on the way and were queued again."""
 
     def verdict(self, reason: str) -> Miss:
         """The turn's end when its candidates are used up: the most telling of theirs."""
@@ -239,7 +241,7 @@ class JobInHand:
             attempt=0,
             outcome="skipped",
             reason=skip.reason,
-            work_id=self.work.work_id,
+            work_id=self.row.work_id,
             artifact_id=ARTIFACT,
         )
 
@@ -272,7 +274,7 @@ class JobInHand:
             attempt=turn.id.attempt,
             outcome=miss.outcome,
             reason=miss.reason,
-            work_id=self.work.work_id,
+            work_id=self.row.work_id,
             artifact_id=ARTIFACT,
             host=host_of(miss.url),
             status=miss.status,

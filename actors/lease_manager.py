@@ -323,6 +323,7 @@ class LeaseManager(Actor):
 def _poisoned(job_id: str, row: JobRow) -> Outcome:
     return Outcome(
         job_id=job_id,
+        work_id=row.work_id,
         work=row.work,
         label=row.label,
         state=State.FAILED,

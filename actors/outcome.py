@@ -37,7 +37,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """A job that came to an end."""
 
     job_id: str
+    work_id: str
+    """The identifier that it was asked for by."""
     work: Work
+    """All identifiers that are known by now."""
     label: str
     state: str
     """``INDEXED``, ``DEDUPED``, ``SKIPPED_DUPLICATE`` or ``FAILED``."""

@@ -428,11 +428,21 @@ class Resolver(Actor):
         )
         self._learn_page(job, message)
         if message.broken:
+            self._queue_again(turn, message)
             self._do(job, job.machine.broken(turn.id.source, self._now_ms()), [])
             self._resume_turn(job, turn)
         self._next_candidate(job, turn, events)
         if message.broken and not job.letting_go:
             self._advance(job)
+
+    def _queue_again(self, turn: TurnInHand, message: Rejected) -> None:
+        """A stream that broke on the way may be whole another time; the turn's other candidates go first."""
+        policy = self._settings.fallback.policies.get(turn.id.source)  # type: ignore[call-overload]
+        if turn.candidate is None or policy is None or message.outcome not in fallback.WORTH_ANOTHER:
+            return
+        if turn.broken < policy.retries_max:
+            turn.broken += 1
+            turn.candidates.append(turn.candidate)
 
     def _learn_page(self, job: JobInHand, message: Rejected) -> None:
         job.see(message.url)
@@ -594,6 +604,7 @@ class Resolver(Actor):
         sha256 = artifact.sha256 if artifact else ""
         return Outcome(
             job_id=job.job_id,
+            work_id=job.row.work_id,
             work=job.work,
             label=job.row.label,
             state=job.state,

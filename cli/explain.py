@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -35,7 +35,10 @@ _REASONS: dict[str, tuple[str, str]] = {
         "The job killed its worker again and again, at last when it ran alone.",
         "Please report it; `quire retry` tries once more.",
     ),
-    "rollout": ("The job is outside the share of works that may be fetched.", "Raise fallback.rollout.percent."),
+    "rollout": (
+        "The job is outside the share of works that may be fetched.",
+        "Raise fallback.rollout.percent.",
+    ),
 }
 """Reasons of whole jobs → the sentence, and what could be done; those of turns stand with the sources."""
 _STATES = {
@@ -189,8 +192,8 @@ def _started(event: facts.OperationStarted) -> str:
     return f"Began {_op(event.kind, event.about)}."
 
 
-def _completed(event: facts.OperationCompleted) -> str:
-    what = _op(event.kind, event.result)
+def _completed(event: facts.OperationCompleted, about: dict[str, Any]) -> str:
+    what = _op(event.kind, about)
     words = words_for(str(event.result.get("reason", "")))[0]
     return f"{what[0].upper()}{what[1:]} {_CODES[event.code]} after {event.elapsed_ms} ms. {words}".rstrip()
 
@@ -229,7 +232,6 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     facts.JobWaiting: _waiting,
     facts.JobRequeued: _requeued,
     facts.OperationStarted: _started,
-    facts.OperationCompleted: _completed,
     facts.IdempotencyReplay: _replayed,
     facts.CrashRecovery: _recovered,
     facts.FallbackAttempt: _attempt,
@@ -237,20 +239,32 @@ _WORDS: dict[type, Callable[[Any], str]] = {
 }
 
 
-def in_words(event: facts.Event) -> str:
-    """One event as a sentence."""
+def in_words(event: facts.Event, about: dict[str, Any]) -> str:
+    """One event as a sentence; ``about`` says what an op that ended was about."""
+    if isinstance(event, facts.OperationCompleted):
+        return _completed(event, about)
     words = _WORDS.get(type(event))
     return words(event) if words else type_of(event)
 
 
-def _step(recorded: Recorded[Any]) -> dict[str, Any]:
+def steps_of(events: Iterable[Recorded[Any]]) -> Iterator[dict[str, Any]]:
+    """Each event of a job as a step with its words."""
+    abouts: dict[str, dict[str, Any]] = {}
+    for recorded in events:
+        event = recorded.event
+        if isinstance(event, facts.OperationStarted):
+            abouts[event.op_id] = event.about
+        yield _step(recorded, abouts.get(getattr(event, "op_id", ""), {}))
+
+
+def _step(recorded: Recorded[Any], about: dict[str, Any]) -> dict[str, Any]:
     event = recorded.event
     step = {
         "position": recorded.position,
         "time": output.iso_time(recorded.time_ns),
         "epoch": recorded.epoch,
         "type": type_of(event),
-        "words": in_words(event),
+        "words": in_words(event, about),
     }
     if isinstance(event, facts.FallbackAttempt):
         step |= {
@@ -267,7 +281,7 @@ def explain(args: argparse.Namespace) -> int:
     with opened(args) as (store, *_):
         job_id = find_job(store, args.work)
         row: JobRow = store.rows(JOBS, [job_row_key(job_id)])[0]
-        steps = [_step(recorded) for recorded in events_of(store, job_id)]
+        steps = list(steps_of(events_of(store, job_id)))
     line = as_line(job_id, row)
     because, advice = _verdict(row)
     if args.json:

@@ -29,12 +29,12 @@ def write_failures(store: EventStore, library: Path, *, list_id: str, inputs: In
         store: where the states are read.
         library: the folder that gets ``failures/NAME.form``.
         list_id: the list whose failures are meant.
-        inputs: what the list was read from. Inputs of one form with one header give a file of that form,
-            line for line as it was given; without inputs, or with mixed ones, it is ``.jsonl`` in quire's names.
+        inputs: what the list was read from. Inputs of one form with one header give a file of that form, line
+            for line as it was given; without inputs, or with mixed ones, it is ``.jsonl`` in quire's names.
     """
     form, header = _form_of(inputs)
     file = library / FOLDER / f"{_stem(inputs)}-{list_id[:8]}.{form}"
-    if form == "jsonl" and (inputs is None or inputs.inputs[0].form != "jsonl"):
+    if inputs is None or form != inputs.inputs[0].form:
         lines = _lines_from_rows(store, list_id)
     else:
         lines = _lines_from_inputs(store, inputs, list_id)

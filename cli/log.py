@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..actors.runtime.ports import NANOSECONDS, SystemClock, SystemRandom
 from ..config.settings import Quire
-from ..errors import UsageError
+from ..errors import DamagedError, UsageError
 from ..events.facts import named, type_of
+from ..events.projections import JOBS, job_id_of
 from ..events.record import Recorded
+from ..store.audit import Expected, Report
+from ..store.audit import audit as audited
 from ..store.domain import QUIRE
 from ..store.interface import READ_LIMIT
 from ..store.library import Library
 from ..store.lmdb_store import LmdbStore
+from ..store.replay import View
 from ..store.replay import replay as replayed
 from . import output
 from .config import settings_of
@@ -25,7 +29,6 @@ from .config import settings_of
 FOLLOW_S = 1.0
 """How long one wait for new events lasts, in seconds; Ctrl-C is answered within it."""
 _DATA_CHARS = 160
-PROBLEM_EXIT = 3
 
 
 class Opened(NamedTuple):
@@ -37,14 +40,18 @@ class Opened(NamedTuple):
     settings: Quire
 
 
+def opened(args: argparse.Namespace, *, readonly: bool = True) -> AbstractContextManager[Opened]:
+    """The library that a command is about; see ``open_library``."""
+    return open_library(settings_of(args).settings, readonly=readonly)
+
+
 @contextmanager
-def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[Opened]:
-    """The library that a command is about, its log open until the block ends.
+def open_library(settings: Quire, *, readonly: bool = True) -> Iterator[Opened]:
+    """The library of these settings, its log open until the block ends.
 
     Raises:
         UsageError: there is no such library.
     """
-    settings = settings_of(args).settings
     library = Library.open_existing(Path(settings.library))
     clock = SystemClock()
     store = LmdbStore(
@@ -96,7 +103,9 @@ def _print_event(recorded: Recorded[Any], *, as_json: bool) -> None:
     if as_json:
         output.say_json(line)
         return
-    said = " ".join(f"{key}={value}" for key, value in line["data"].items() if value not in ("", 0, None, [], {}))
+    said = " ".join(
+        f"{key}={value}" for key, value in line["data"].items() if value not in ("", 0, None, [], {})
+    )
     stream = line["stream"][:20]
     output.say(f"{line['position']:>8}  {line['time']}  {stream:<20}  {line['type']}  {said[:_DATA_CHARS]}")
 
@@ -134,7 +143,9 @@ def replay(args: argparse.Namespace) -> int:
     if args.json:
         output.say_json(found)
     else:
-        output.say(f"as of position {view.position} of {head}, {output.iso_time(view.time_ns) or 'the start'}")
+        output.say(
+            f"as of position {view.position} of {head}, {output.iso_time(view.time_ns) or 'the start'}"
+        )
         output.say(status_text(found))
     return 0
 
@@ -145,3 +156,32 @@ def rebuild(args: argparse.Namespace) -> int:
         store.rebuild()
         output.say(f"the projections are folded anew from {store.head().position} events")
     return 0
+
+
+def audit(args: argparse.Namespace) -> int:
+    """``quire audit``: the chain, the projections and every PDF; 3 when something is not what it must be."""
+    with opened(args) as (store, library, *_):
+        report = audited(store, QUIRE, objects=library.objects, expected=_expected)
+    if args.json:
+        output.say_json(report)
+    else:
+        output.say(_audit_text(report))
+    return 0 if report.ok else DamagedError.exit_code
+
+
+def _expected(view: View) -> Iterator[Expected]:
+    from .status import scanned  # status is built on this module
+
+    for key, row in scanned(view, JOBS):
+        if row.home and row.artifact is not None:
+            yield Expected(job_id_of(key), row.artifact.sha256, row.artifact.bytes)
+
+
+def _audit_text(report: Report) -> str:
+    lines = [f"{report.events} events in {report.commits} commits, head {report.head}"]
+    for title, findings in (("PROBLEM", report.problems), ("note", report.notes)):
+        for found in findings:
+            where = found.path or (f"position {found.position}" if found.position else "")
+            lines.append(f"{title} {found.kind} {where}: {found.what}".replace(" :", ":"))
+    lines.append("all is as it was written" if report.ok else "the library is damaged; keep it as it is")
+    return "\n".join(lines)

@@ -105,7 +105,7 @@ def _add_working_commands(commands: _Commands) -> None:
         "resume", "run:resume", "go on with whatever is left in the library", common, working
     )
     resume.add_argument("--worker-of", metavar="LIST", help=argparse.SUPPRESS)
-    demo = commands.add("demo", "run:demo", "the whole of it against a simulated web on loopback")
+    demo = commands.add("demo", "demo:demo", "the whole of it against a simulated web on loopback")
     demo.add_argument("--library", metavar="DIR", default="demo-library", help="default: demo-library")
     demo.add_argument("--keep", action="store_true", help="go on with the library of the last demo")
     demo.add_argument("--works", type=_positive, default=200, metavar="N", help="default: 200")

@@ -1,4 +1,4 @@
-"""``run``, ``resume`` and ``demo``: works in, papers home, a summary and the right exit code."""
+"""``run`` and ``resume``: works in, papers home, a summary and the right exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import heapq
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +20,8 @@ import msgspec
 from ..actors.outcome import Planned, Wanted
 from ..actors.runtime.ports import SystemClock
 from ..actors.session import Session
-from ..config.loader import Flag, load
 from ..config.settings import Quire
-from ..errors import EnvironmentFault, UsageError
+from ..errors import UsageError
 from ..events.job import HOME, JobRow, State
 from ..events.keys import job_key
 from ..events.projections import EVERYTHING, JOBS, job_row_key
@@ -32,9 +30,9 @@ from . import output
 from .config import as_arguments, settings_of
 from .failures import write_failures
 from .inputs import BadLine, InputSet
-from .log import opened
+from .log import open_library
 from .main import EXIT_INTERRUPTED
-from .status import Tables, counts_of, scanned, under
+from .status import Tables, counts_of, under
 
 SOME_FAILED = 1
 BAD_LINES_SHOWN = 20
@@ -108,7 +106,9 @@ class Workers:
             try:
                 said, _ = process.communicate(timeout=WORKER_STOP_S)
             except subprocess.TimeoutExpired:
-                output.warn(f"worker {process.pid} does not end and is stopped; its works are taken up next time")
+                output.warn(
+                    f"worker {process.pid} does not end and is stopped; its works are taken up next time"
+                )
                 process.kill()
                 said, _ = process.communicate()
             if process.returncode not in (0, SOME_FAILED, EXIT_INTERRUPTED):
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     with InputSet(args.inputs) as inputs:
         if args.dry_run:
             return _dry_run(args, settings, inputs)
-        return _run_list(args, settings, inputs, _list_id(inputs, args))
+        return run_list(args, settings, inputs, _list_id(inputs, args))
 
 
 def _list_id(inputs: InputSet, args: argparse.Namespace) -> str:
@@ -139,10 +139,11 @@ def resume(args: argparse.Namespace) -> int:
     """``quire resume``: go on with what is left in the library; also the body of a further worker."""
     settings = settings_of(args).settings
     Library.open_existing(Path(settings.library))
-    return _run_list(args, settings, None, args.worker_of or EVERYTHING)
+    return run_list(args, settings, None, args.worker_of or EVERYTHING)
 
 
-def _run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None, list_id: str) -> int:
+def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None, list_id: str) -> int:
+    """Plan the inputs, where there are any, work the list to its end, and report; returns the exit code."""
     names = inputs.names if inputs else ()
     with _interrupts() as interrupts, Session(settings, inputs=names) as session:
         progress = output.Progress(SystemClock())
@@ -228,9 +229,7 @@ def _planned_text(planned: Planned) -> str:
 
 
 def _work(session: Session, list_id: str, progress: output.Progress, *, quiet: bool) -> None:
-    done = 0
-    for _ in session.work(list_id):
-        done += 1
+    for done, _ in enumerate(session.work(list_id), 1):
         if progress.due and not quiet:
             progress.show(_progress_text(session.store, list_id, done, progress.elapsed_s))
     progress.end()
@@ -291,7 +290,8 @@ def _summary_text(summary: dict[str, Any], counts: dict[str, int]) -> str:
     lines = [
         f"{summary['jobs']} jobs of {summary['works']} works in {output.human_time(summary['elapsed_s'])}: "
         f"{summary['finalized']} finalized, {summary['deduped']} deduped, "
-        f"{summary['skipped_duplicate']} held already, {summary['failed']} failed, {summary['waiting']} waiting",
+        f"{summary['skipped_duplicate']} held already, {summary['failed']} failed, "
+        f"{summary['waiting']} waiting",
         f"  {output.human_bytes(summary['bytes'])} in {summary['requests']} requests",
     ]
     for title, kind in (("by source", "source"), ("failed", "reason"), ("waiting", "waiting")):
@@ -309,7 +309,7 @@ def _dry_run(args: argparse.Namespace, settings: Quire, inputs: InputSet) -> int
     """Say what a run would do; nothing is written and nothing is asked."""
     reader = _Reader(inputs, args, Interrupts())
     if (Path(settings.library) / "events" / "data.mdb").exists():
-        with opened(args) as (store, *_):
+        with open_library(settings) as (store, *_):
             planned = _foreseen(store, reader, retry_failed=args.retry_failed)
     else:
         planned = _foreseen(None, reader, retry_failed=args.retry_failed)
@@ -352,35 +352,3 @@ def _foresee(store: Tables | None, keys: list[bytes], counts: dict[str, int], *,
             counts["unfinished"] += 1
         else:
             counts["requeued" if retry_failed or row.may_retry else "failed"] += 1
-
-
-# -- demo -------------------------------------------------------------------------------------------
-
-
-def demo(args: argparse.Namespace) -> int:
-    """``quire demo``: the whole, against a simulated web on loopback; 0 when all that can be had came home."""
-    from ..testing.web import World, serve  # the one place in the product that uses the test kit
-
-    library = Path(args.library)
-    if not args.keep:
-        _remove_demo(library)
-    world = World.demo(args.works, seed=args.seed)
-    with serve(world) as served:
-        flags = [
-            Flag(("library",), str(library), "--library"),
-            Flag(("web", "stand_in"), served.url, "quire demo"),
-            Flag(("web", "pacing"), "none", "quire demo"),
-            Flag(("web", "contact_email"), "demo@quire.example", "quire demo"),
-        ]
-        settings = load(flags, environ={}).settings
-        return _run_demo(args, settings, world)
-
-
-def _remove_demo(library: Path) -> None:
-    """Remove the library of the last demo, and nothing that might be something else."""
-    if not library.exists():
-        return
-    with LibraryRows(library) as rehearsal:
-        if not rehearsal:
-            raise UsageError(f"{library} is not the library of a rehearsal; name another with --library")
-    shutil.rmtree(library)

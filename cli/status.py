@@ -81,7 +81,12 @@ def status_text(found: dict[str, Any]) -> str:
         f"({found['leased']} in hand), {found['failed']} failed "
         f"({found['failed_retryable']} may be tried again)"
     ]
-    for title, key in (("states", "states"), ("sources", "sources"), ("waiting", "waiting"), ("why", "reasons")):
+    for title, key in (
+        ("states", "states"),
+        ("sources", "sources"),
+        ("waiting", "waiting"),
+        ("why", "reasons"),
+    ):
         if found[key]:
             lines.append(f"  {title:<8} {output.counted(found[key])}")
     return "\n".join(lines)

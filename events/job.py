@@ -120,6 +120,13 @@ class JobRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     artifact: Artifact | None = None
     version: int = 0
     """Version of the job's stream."""
+    planned_as: str = ""
+    """The work_id that the job's key was made of, where identifiers learned later come before it."""
+
+    @property
+    def work_id(self) -> str:
+        """The work_id that the job's key was made of."""
+        return self.planned_as or self.work.work_id
 
     @property
     def finished(self) -> bool:
@@ -166,7 +173,9 @@ def _listed(row: JobRow, event: JobListed, _: Recorded[Any]) -> JobRow:
 
 
 def _identified(row: JobRow, event: WorkIdentified, _: Recorded[Any]) -> JobRow:
-    return msgspec.structs.replace(row, work=row.work.merged(event.work))
+    work = row.work.merged(event.work)
+    planned_as = "" if work.work_id == row.work_id else row.work_id
+    return msgspec.structs.replace(row, work=work, planned_as=planned_as)
 
 
 def _leased(row: JobRow, event: JobLeased, recorded: Recorded[Any]) -> JobRow:

@@ -126,9 +126,11 @@ class CommitCodec:
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
         self._encoder = msgspec.msgpack.Encoder()
-        entry = tuple.__class_getitem__((str, int, int, int, domain.events))
-        self._decoder: msgspec.msgpack.Decoder[tuple[int, int, str, list[Entry]]] = msgspec.msgpack.Decoder(
-            tuple.__class_getitem__((int, int, str, list.__class_getitem__(entry)))
+        # A struct and not a tuple: a million tuples would keep the garbage collector busy.
+        fields = [("stream", str), ("version", int), ("epoch", int), ("cause", int), ("event", domain.events)]
+        self._entry: Any = msgspec.defstruct("Entry", fields, array_like=True, frozen=True, gc=False)
+        self._decoder: msgspec.msgpack.Decoder[tuple[int, int, str, list[Any]]] = msgspec.msgpack.Decoder(
+            tuple.__class_getitem__((int, int, str, list.__class_getitem__(self._entry)))
         )
         self._plain: msgspec.msgpack.Decoder[tuple[int, int, str, list[list[Any]]]] = msgspec.msgpack.Decoder(
             tuple[int, int, str, list[list[Any]]]
@@ -161,29 +163,31 @@ class CommitCodec:
     def decode_body(self, position: int, body: bytes) -> list[Recorded[Any]]:
         """The events of a body that starts at ``position``, its chain unchecked; raises as ``decode``."""
         try:
-            _, time_ns, run_id, entries = self._read(position, body)
+            time_ns, run_id, entries = self._read(position, body)
         except (msgspec.DecodeError, ValueError, TypeError, LookupError) as error:
             raise DamagedError(
                 f"the log cannot be decoded at position {position}: {error}; "
                 "keep the library as it is and run `quire audit`"
             ) from error
         return [
-            Recorded(place, stream, version, epoch, time_ns, run_id, cause, event)
-            for place, (stream, version, epoch, cause, event) in enumerate(entries, position)
+            Recorded(
+                place, entry.stream, entry.version, entry.epoch, time_ns, run_id, entry.cause, entry.event
+            )
+            for place, entry in enumerate(entries, position)
         ]
 
-    def _read(self, position: int, body: bytes) -> tuple[int, int, str, list[Entry]]:
+    def _read(self, position: int, body: bytes) -> tuple[int, str, list[Any]]:
         schema = self._schema_of(body)
         if schema == self._domain.schema:
-            return self._decoder.decode(body)
+            return self._decoder.decode(body)[1:]
         if schema > self._domain.schema:
             raise UsageError(
                 f"the log has events of schema {schema} at position {position}, this program knows "
                 f"{self._domain.schema}: use the newer version that wrote them"
             )
         _, time_ns, run_id, plain = self._plain.decode(body)
-        entries = [(*entry[:4], self._lifted(schema, entry[4])) for entry in plain]
-        return schema, time_ns, run_id, msgspec.convert(entries, list[tuple[str, int, int, int, Any]])
+        lifted = [[*entry[:4], self._lifted(schema, entry[4])] for entry in plain]
+        return time_ns, run_id, [msgspec.convert(entry, self._entry) for entry in lifted]
 
     def _schema_of(self, body: bytes) -> int:
         """The schema version alone: the typed decoder must not see an event of another schema."""
@@ -191,10 +195,10 @@ class CommitCodec:
             return body[1]
         return self._plain.decode(body)[0]
 
-    def _lifted(self, schema: int, event: list[Any]) -> Any:
+    def _lifted(self, schema: int, event: list[Any]) -> list[Any]:
         for step in range(schema, self._domain.schema):
             upcast = self._domain.upcasters.get(step)
             if upcast is None:
                 raise InvariantError(f"the domain has no upcaster from schema {step} to {step + 1}")
             event = upcast(event)
-        return msgspec.convert(event, self._domain.events)
+        return event

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from quire.actors.runtime import scheduler as module
+from quire.actors.runtime import threads
 from quire.actors.runtime.ports import Scheduler
 from quire.actors.runtime.scheduler import SchedulerClosedError, SchedulerFullError, ThreadScheduler
 from quire.errors import InvariantError
@@ -122,7 +123,7 @@ def test_cancelled_timers_do_not_pile_up(scheduler):
 
 def test_timers_are_bounded(scheduler, monkeypatch):
     """One timer too many is refused with a name for it."""
-    monkeypatch.setattr(module, "TIMERS_MAX", 2)
+    monkeypatch.setattr(threads, "TIMERS_MAX", 2)
     for _ in range(2):
         scheduler.later(3600, lambda: None)
     with pytest.raises(SchedulerFullError):
@@ -166,7 +167,7 @@ def test_the_pool_has_as_many_threads_as_it_may(scheduler):
 
 def test_work_beyond_the_bound_is_refused_through_done(scheduler, monkeypatch):
     """What waits for the pool is bounded; the refusal is a result, not silence."""
-    monkeypatch.setattr(module, "JOBS_WAITING_MAX", 1)
+    monkeypatch.setattr(threads, "JOBS_WAITING_MAX", 1)
     gate, box, refused = threading.Event(), Box(), Box()
     for _ in range(2):
         started = threading.Event()

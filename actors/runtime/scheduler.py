@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -24,26 +22,17 @@ import msgspec
 
 from ...errors import InvariantError, QuireError
 from .ports import Cancel
+from .threads import Pool, Raised, SchedulerClosedError, SchedulerFullError, Timers, give, start_thread
+
+__all__ = ["SchedulerClosedError", "SchedulerFullError", "SchedulerStatistics", "ThreadScheduler"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 CLOSE_S = 10.0
 """Seconds that ``close`` waits for what is running."""
-TIMERS_MAX = 1_000_000
-"""Timers that may be waiting."""
-JOBS_WAITING_MAX = 100_000
-"""Pieces of blocking work that may wait for a thread."""
 COROUTINES_MAX = 100_000
 """Coroutines that may run on the loop at once."""
-
-
-class SchedulerClosedError(QuireError):
-    """The scheduler is closed or closing: stop; nothing is started any more."""
-
-
-class SchedulerFullError(QuireError):
-    """More is waiting than the scheduler's bound: send less, or later."""
 
 
 class SchedulerStatistics(msgspec.Struct, frozen=True):
@@ -59,8 +48,8 @@ class ThreadScheduler:
 
     def __init__(self, *, disk_threads: int) -> None:
         """``disk_threads`` bounds the pool for blocking work."""
-        self._timers = _Timers()
-        self._pool = _Pool(disk_threads)
+        self._timers = Timers()
+        self._pool = Pool(disk_threads)
         self._loop = _Loop()
 
     def __repr__(self) -> str:
@@ -76,7 +65,7 @@ class ThreadScheduler:
 
     def spawn(self, loop: Callable[[], None], *, name: str) -> threading.Thread:
         """Run an actor's loop in a new thread."""
-        return _start_thread(loop, name)
+        return start_thread(loop, name)
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Cancel:
         """Make a short call in the timer thread after ``delay_s`` seconds; what it raises is logged.
@@ -92,7 +81,7 @@ class ThreadScheduler:
 
         ``done`` gets ``SchedulerClosedError`` or ``SchedulerFullError`` for work that is not taken.
         """
-        self._pool.submit(work, lambda got: done(got.error if isinstance(got, _Raised) else got))
+        self._pool.submit(work, lambda got: done(got.error if isinstance(got, Raised) else got))
 
     def gather(self, work: Coroutine[Any, Any, T], done: Callable[[T | BaseException], None]) -> Cancel:
         """Run a coroutine on the loop; ``done`` gets result or exception there, once, also if cancelled."""
@@ -105,9 +94,9 @@ class ThreadScheduler:
         that is writing to it; work that has not begun is taken back.
         """
         loop = asyncio.get_running_loop()
-        settled: asyncio.Future[T | _Raised] = loop.create_future()
+        settled: asyncio.Future[T | Raised] = loop.create_future()
 
-        def settle(result: T | _Raised) -> None:
+        def settle(result: T | Raised) -> None:
             if not settled.done():
                 settled.set_result(result)
 
@@ -118,7 +107,7 @@ class ThreadScheduler:
             if not job.take_back():
                 await _outlast(settled)
             raise
-        if isinstance(result, _Raised):
+        if isinstance(result, Raised):
             raise result.error
         return result
 
@@ -144,203 +133,11 @@ class ThreadScheduler:
             log.warning("still running %g s after close: %s", CLOSE_S, ", ".join(late))
 
 
-class _Raised:
-    """An exception as a result: keeps StopIteration and SystemExit away from asyncio."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _outcome(work: Callable[[], T]) -> T | _Raised:
-    try:
-        return work()
-    except BaseException as error:  # noqa: BLE001 - handed on to whoever asked
-        return _Raised(error)
-
-
-def _give(done: Callable[[Any], object], result: Any) -> None:
-    """Hand a result over; a receiver that fails must not take the thread of all others with it."""
-    try:
-        done(result)
-    except BaseException:
-        log.exception("the receiver of %.200r failed", result)
-
-
 async def _outlast(future: asyncio.Future[Any]) -> None:
     """Wait for the future however often the task is cancelled meanwhile."""
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([future])
-
-
-def _start_thread(run: Callable[[], None], name: str) -> threading.Thread:
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
-
-
-class _Timer:
-    """One call to be made; calling the timer takes it back."""
-
-    __slots__ = ("_timers", "call")
-
-    def __init__(self, timers: _Timers, call: Callable[[], None]) -> None:
-        self._timers = timers
-        self.call: Callable[[], None] | None = call
-
-    def __call__(self) -> None:
-        self._timers.cancel(self)
-
-
-class _Timers:
-    """One thread and a heap. All state below is guarded by ``_changed``; calls are made outside it."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._heap: list[tuple[float, int, _Timer]] = []
-        self._sequence = 0  # calls of the same instant are made in the order of asking
-        self._cancelled = 0  # of those in the heap
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def __len__(self) -> int:
-        return len(self._heap) - self._cancelled
-
-    def add(self, delay_s: float, call: Callable[[], None]) -> _Timer:
-        timer = _Timer(self, call)
-        due = time.monotonic() + delay_s
-        with self._changed:
-            if self._closed:
-                raise SchedulerClosedError("the scheduler is closed: no timer is taken")
-            if len(self) >= TIMERS_MAX:
-                raise SchedulerFullError(f"{TIMERS_MAX} timers are waiting: ask for fewer")
-            self._sequence += 1
-            heapq.heappush(self._heap, (due, self._sequence, timer))
-            if self._thread is None:
-                self._thread = _start_thread(self._run, "quire-timers")
-            elif self._heap[0][2] is timer:
-                self._changed.notify()
-        return timer
-
-    def cancel(self, timer: _Timer) -> None:
-        with self._changed:
-            if timer.call is None:
-                return
-            timer.call = None
-            self._cancelled += 1
-            if self._cancelled * 2 > len(self._heap):  # else long timers, mostly cancelled, pile up
-                self._heap = [entry for entry in self._heap if entry[2].call is not None]
-                heapq.heapify(self._heap)
-                self._cancelled = 0
-
-    def threads(self) -> list[threading.Thread]:
-        return [self._thread] if self._thread is not None else []
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._heap.clear()
-            self._cancelled = 0
-            self._changed.notify()
-
-    def _run(self) -> None:
-        while (call := self._next()) is not None:
-            try:
-                call()
-            except BaseException:
-                log.exception("a timer's call failed")
-
-    def _next(self) -> Callable[[], None] | None:
-        """Wait for the next call that is due; None when closed."""
-        with self._changed:
-            while not self._closed:
-                wait_s = self._heap[0][0] - time.monotonic() if self._heap else None
-                if wait_s is not None and wait_s <= 0:
-                    timer = heapq.heappop(self._heap)[2]
-                    if timer.call is not None:
-                        call, timer.call = timer.call, None
-                        return call
-                    self._cancelled -= 1
-                else:
-                    self._changed.wait(wait_s)
-        return None
-
-
-class _Job(Generic[T]):
-    """Blocking work that is begun by a thread or taken back, whichever comes first."""
-
-    __slots__ = ("_claim", "_done", "_work")
-
-    def __init__(self, work: Callable[[], T], done: Callable[[T | _Raised], object]) -> None:
-        self._work = work
-        self._done = done
-        self._claim = threading.Lock()  # locked once, by whoever comes first
-
-    def take_back(self) -> bool:
-        return self._claim.acquire(blocking=False)
-
-    def refuse(self, error: QuireError) -> None:
-        if self._claim.acquire(blocking=False):
-            _give(self._done, _Raised(error))
-
-    def run(self) -> None:
-        if self._claim.acquire(blocking=False):
-            _give(self._done, _outcome(self._work))
-
-
-class _Pool:
-    """A few threads and one queue."""
-
-    def __init__(self, threads_max: int) -> None:
-        self._threads_max = threads_max
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._closed = False
-        self._lock = threading.Lock()  # guards _threads and _closed
-
-    @property
-    def waiting(self) -> int:
-        return self._jobs.qsize()
-
-    def submit(self, work: Callable[[], T], done: Callable[[T | _Raised], object]) -> _Job[T]:
-        job = _Job(work, done)
-        refused = self._enter(job)
-        if refused is not None:
-            job.refuse(refused)
-        return job
-
-    def _enter(self, job: _Job[Any]) -> QuireError | None:
-        with self._lock:
-            if self._closed:
-                return SchedulerClosedError("the scheduler is closed: no work is taken")
-            if self._jobs.qsize() >= JOBS_WAITING_MAX:
-                return SchedulerFullError(f"{JOBS_WAITING_MAX} pieces of work are waiting: send fewer")
-            self._jobs.put(job)
-            if len(self._threads) < self._threads_max:
-                self._threads.append(_start_thread(self._run, f"quire-disk-{len(self._threads)}"))
-        return None
-
-    def threads(self) -> list[threading.Thread]:
-        with self._lock:
-            return list(self._threads)
-
-    def close(self) -> None:
-        """Refuse what waits and let the threads end; does not wait for them."""
-        with self._lock:
-            self._closed = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = self._jobs.get_nowait()
-                if job is not None:
-                    job.refuse(SchedulerClosedError("the scheduler was closed before this work began"))
-        for _ in self._threads:
-            self._jobs.put(None)
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.run()
 
 
 class _Gathered(Generic[T]):
@@ -352,7 +149,7 @@ class _Gathered(Generic[T]):
         self._owner = owner
         self._work = work
         self._done = done
-        self._task: asyncio.Task[T | _Raised] | None = None
+        self._task: asyncio.Task[T | Raised] | None = None
 
     def __call__(self) -> None:
         self._owner.call(self._cancel)
@@ -363,32 +160,32 @@ class _Gathered(Generic[T]):
 
     def refuse(self, error: QuireError) -> None:
         self._work.close()
-        _give(self._done, error)
+        give(self._done, error)
 
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    async def _guarded(self) -> T | _Raised:
+    async def _guarded(self) -> T | Raised:
         try:
             return await self._work
         except (SystemExit, KeyboardInterrupt) as error:  # asyncio would end the loop of everybody
-            return _Raised(error)
+            return Raised(error)
 
-    def _finished(self, task: asyncio.Task[T | _Raised]) -> None:
+    def _finished(self, task: asyncio.Task[T | Raised]) -> None:
         self._work.close()  # it was never begun if the cancel came first
         self._owner.running -= 1
-        _give(self._done, self._result(task))
+        give(self._done, self._result(task))
 
     @staticmethod
-    def _result(task: asyncio.Task[T | _Raised]) -> T | BaseException:
+    def _result(task: asyncio.Task[T | Raised]) -> T | BaseException:
         if task.cancelled():
             return asyncio.CancelledError()
         error = task.exception()
         if error is not None:
             return error
         result = task.result()
-        return result.error if isinstance(result, _Raised) else result
+        return result.error if isinstance(result, Raised) else result
 
 
 class _Loop:
@@ -427,7 +224,7 @@ class _Loop:
             self.running += 1
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = _start_thread(self._serve, "quire-loop")
+                self._thread = start_thread(self._serve, "quire-loop")
             self._loop.call_soon_threadsafe(gathered.start)
         return None
 

@@ -33,7 +33,7 @@ from ..messages import (
 from ..runtime.actor import Actor
 from ..runtime.ports import Cancel, Clock, Scheduler
 from ..web.exchange import Download, Request, Saved, Web, WebError
-from .finding import Finder, Found
+from .finding import Finder, Found, Lookup
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class SourceAdapter(Actor):
     def _find(self, message: Find) -> None:
         turn = self._turns[message.turn] = Turn(self._now_ms())
         lookup = message.lookup
-        self._run(message.turn, turn, _within(self._finder.find(self._web, lookup), lookup.timeout_s))
+        self._run(message.turn, turn, _within(self._finder, self._web, lookup))
 
     def _open(self, message: Open) -> None:
         turn = self._turns.get(message.turn)
@@ -203,7 +203,7 @@ class SourceAdapter(Actor):
             elapsed = self._now_ms() - turn.began_ms
             self._to.resolver.tell(CandidatesFound(message.turn, result, elapsed))
         elif isinstance(result, Saved):
-            del self._turns[message.turn]
+            turn.download = None
             self._to.resolver.tell(Streamed(message.turn, result.sha256, result.bytes, result.elapsed_ms))
         else:
             self._opened(message.turn, turn, result)
@@ -273,10 +273,10 @@ def _as_refusal(error: BaseException) -> WebError:
     return WebError("error", "internal_error", url="", detail=repr(error))
 
 
-async def _within(work: Coroutine[Any, Any, Found], timeout_s: float) -> Found:
+async def _within(finder: Finder, web: Web, lookup: Lookup) -> Found:
     """A finder's answer within its time."""
     try:
-        async with asyncio.timeout(timeout_s):
-            return await work
+        async with asyncio.timeout(lookup.timeout_s):
+            return await finder.find(web, lookup)
     except TimeoutError:
         raise WebError("timeout", "deadline", url="") from None

@@ -204,9 +204,9 @@ class _Trail:
         """Identifiers that the pages declare, where they are not another work's."""
         for _, found in self.read:
             learned = found.identified
-            if (learned and learned.doi in ("", self._work.doi)) or (learned and not self._work.doi):
-                merged = self._work.merged(learned)
-                return learned if merged != self._work else None
+            differs = learned and self._work.doi and learned.doi not in ("", self._work.doi)
+            if learned and not differs and self._work.merged(learned) != self._work:
+                return learned
         return None
 
 

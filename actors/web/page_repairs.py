@@ -115,6 +115,8 @@ def rewritten(url: str) -> tuple[str, str] | None:
     """The PDF URL that follows from a page's URL, and the rewrite's name; else None."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
+    if path.lower().endswith(".pdf"):
+        return None
     for rewrite in REWRITES:
         if within(parts.hostname or "", rewrite.hosts):
             text = f"{path}?{parts.query}" if r"\?" in rewrite.pattern else path
@@ -142,6 +144,11 @@ def unwrapped(url: str) -> str:
     return url
 
 
+_ENDINGS = re.compile(
+    r"(?:\.(?:full|full-text|short|long|abstract|pdf|html?|xml|epub|reader)"
+    r"|/(?:pdf|epdf|full|meta|abstract|epub|html?|download)|/)+$"
+)
+"""What stands behind an identifier in a URL and is no part of it."""
 _IDENTITIES = (
     re.compile(r"(?:pii/|pid=1-s2\.0-)(S?\d{15,16}[\dX]?)", re.IGNORECASE),
     re.compile(r"(10\.\d{4,9}/[^?#&]+)"),
@@ -154,9 +161,8 @@ _IDENTITIES = (
 def identities(url: str) -> tuple[str, ...]:
     """What a URL says about which article it is: PII, DOI, OJS number, arXiv id, PMCID, or ``""``."""
     plain = unquote(url).lower()
-    return tuple(
-        found.group(1).lower() if (found := pattern.search(plain)) else "" for pattern in _IDENTITIES
-    )
+    found = [pattern.search(plain) for pattern in _IDENTITIES]
+    return tuple(_ENDINGS.sub("", match.group(1).lower()) if match else "" for match in found)
 
 
 def same_article(one: str, other: str) -> bool:

@@ -166,8 +166,8 @@ class _Placing:
             self.say(copy, artifact, barred=self.barred(copy.at))
             return
         if copy.platform == "sciencedirect":
-            page_url = f"https://www.sciencedirect.com/science/article/pii/S{self.slug.upper()}"
-            url = sciencedirect_pdf_url(page_url, md5=self.slug)
+            page_url = f"https://www.sciencedirect.com/science/article/pii/S{int(self.slug, 16):016d}"
+            url = sciencedirect_pdf_url(page_url)
         else:
             page_url = self.page_url()
             url = self.made_up(copy, host_of(page_url))

@@ -7,6 +7,7 @@ what must not be taken: a reference's PDF, a supplement, a licence.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from html import escape
 from typing import Literal, get_args
@@ -114,9 +115,10 @@ def _nature(it: Landing) -> Pages:
     return _one(it, _article(it, head=head, links=button))
 
 
-def sciencedirect_pdf_url(url: str, *, md5: str) -> str:
+def sciencedirect_pdf_url(url: str) -> str:
     """The PDF's address that the JSON in a ``sciencedirect`` page spells out in pieces."""
     pii = urlsplit(url).path.rsplit("/", 1)[-1]
+    md5 = hashlib.md5(pii.encode(), usedforsecurity=False).hexdigest()
     return urljoin(url, f"/science/article/pii/{pii}/pdfft?md5={md5}&pid=1-s2.0-{pii}-main.pdf")
 
 

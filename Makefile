@@ -1,0 +1,34 @@
+# Two commands on a fresh machine: `make demo` runs the whole job against a simulated web, `make test` the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+MARK = $(VENV)/.installed
+
+.PHONY: demo test check campaign bench clean
+
+$(MARK): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quire needs Python 3.11 or later: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(MARK)
+	$(BIN)/quire demo
+
+test: $(MARK)
+	$(BIN)/python -m pytest
+
+check: $(MARK)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .check && ln -sfn .. .check/quire
+	MYPYPATH=.check $(BIN)/mypy -p quire
+
+campaign: $(MARK)
+	$(BIN)/python -m quire.testing.crash --kills 10000 --works 400
+
+bench: $(MARK)
+	for one in benchmarks/*.py; do echo "== $$one"; $(BIN)/python $$one || exit 1; done
+
+clean:
+	rm -rf $(VENV) .check .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-library
