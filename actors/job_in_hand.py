@@ -84,6 +84,21 @@ class Miss:
     retry_count: int = 0
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a URL's final answer was in this generation: it is replayed, not asked for again."""
+
+    reason: str
+    status: int
+    dressed: bool
+    """It was asked with the referer or cookies of a page; one that was asked bare may be asked so once."""
+
+
+def dressed(candidate: Candidate) -> bool:
+    """Whether a candidate comes with the referer or cookies of the page that named it."""
+    return bool(candidate.referer or candidate.cookies)
+
+
 @dataclass
 class TurnInHand:
     """One source's turn."""
@@ -100,6 +115,9 @@ class TurnInHand:
     misses: list[Miss] = field(default_factory=list)
     meta: dict[str, Value] = field(default_factory=dict)
     tried: int = 0
+    fresh_pages: list[Answer] = field(default_factory=list)
+    """Pages that came where its candidates were expected to be PDFs, not yet read."""
+    finds: int = 1
     broken: int = 0
     """Streams that broke on the way and were queued again."""
 
@@ -139,7 +157,7 @@ class JobInHand:
         self.taken_ms = now_ms
         self.machine = _machine(row, plan, now_ms)
         self.turns: dict[str, TurnInHand] = {}
-        self.known_ops: dict[str, ledger.Op] = dict(row.ops)
+        self.answered: dict[str, Answered] = _answered(row.ops)
         self.winner: Winner | None = None
         self.pages: deque[Answer] = deque(maxlen=PAGES_MAX)
         self.seen: dict[str, None] = {}
@@ -284,6 +302,16 @@ class JobInHand:
             length=length,
             meta={**turn.meta, "candidates": turn.tried},
         )
+
+
+def _answered(ops: ledger.Ops) -> dict[str, Answered]:
+    return {
+        op_id: Answered(
+            str(op.result.get("reason", "")), int(op.result.get("status", 0)), bool(op.about.get("dressed"))
+        )
+        for op_id, op in ledger.of_kind(ops, "HEAD")
+        if op.code == "NON_RETRYABLE"
+    }
 
 
 def _machine(row: JobRow, plan: fallback.Plan, now_ms: int) -> fallback.Fallback:

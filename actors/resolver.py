@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..config.settings import Quire
+import msgspec
+
+from ..config.settings import Policy, Quire, SourceName
 from ..errors import InvariantError
 from ..events import fallback
 from ..events.facts import (
@@ -23,13 +25,13 @@ from ..events.facts import (
     Value,
     WorkIdentified,
 )
-from ..events.job import State, stream_of
+from ..events.job import JobRow, State, stream_of
 from ..events.keys import op_key
 from ..events.projections import PARKED_NS
 from ..events.record import Appended, Batch
 from .directory import Directory
 from .holdings import Holdings, inside_rollout
-from .job_in_hand import JobInHand, Miss, TurnInHand, Winner, host_of, public_url
+from .job_in_hand import Answered, JobInHand, Miss, TurnInHand, Winner, dressed, host_of, public_url
 from .messages import (
     CancelTurn,
     CandidatesFound,
@@ -56,11 +58,13 @@ from .pace import Pace
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
 from .runtime.ports import Clock, Scheduler
+from .sources.catalog import IDENTIFIER
 from .sources.finding import Candidate, Finder, Lookup
 from .web.exchange import Web
 
 TICK_S = 0.2
 """How often deadlines are looked at, in seconds."""
+LANDING_READER: SourceName = "landing_scrape_pdf"
 WAIT_MS_MIN = 1_000
 """Least time that a job held back by a gate waits, in milliseconds."""
 
@@ -97,6 +101,9 @@ class Resolver(Actor):
         self._clock = clock
         self._scheduler = scheduler
         self._plan = fallback.Plan.of(settings.fallback)
+        identifying = Policy(retries_max=settings.sources.crossref.retries_max, robots_respect=False)
+        self._policies: dict[str, Policy] = {IDENTIFIER: identifying}
+        self._policies.update(settings.fallback.policies.items())
         self._pace = Pace(settings.web.limits)
         self._replaces = replaces
         self._sequence = 0
@@ -140,7 +147,7 @@ class Resolver(Actor):
     # Taking up and letting go
 
     def _resolve(self, message: Resolve) -> None:
-        job = JobInHand(message.job_id, message.row, self._plan, now_ms=self._now_ms())
+        job = JobInHand(message.job_id, message.row, self._plan_of(message.row), now_ms=self._now_ms())
         self.jobs[job.job_id] = job
         if not inside_rollout(self._settings.fallback.rollout, job.job_id):
             self._let_go(job, [JobWaiting("rollout", PARKED_NS), LeaseReleased("rollout")])
@@ -159,6 +166,12 @@ class Resolver(Actor):
             self._finalize(job, events)
         else:
             self._advance(job, events)
+
+    def _plan_of(self, row: JobRow) -> fallback.Plan:
+        """The plan of the settings; a work that is known by title alone is identified before its tiers."""
+        if row.work.identifiers() and not row.planned_as.startswith("title:"):
+            return self._plan
+        return fallback.led_by(self._plan, IDENTIFIER, timeout_ms=self._settings.sources.crossref.timeout_ms)
 
     def _skip_duplicate(self, job: JobInHand, held: Artifact) -> None:
         artifact = Artifact(held.sha256, held.bytes, "", held.pdf_url, held.proof)
@@ -283,16 +296,16 @@ class Resolver(Actor):
         return fallback.Look(host=host_of(url), gate=gate.reason, wait_ms=int(gate.wait_s * 1000))
 
     def _lookup(self, job: JobInHand, source: str, turn: TurnInHand | None = None) -> Lookup:
-        policy = self._settings.fallback.policies.get(source)  # type: ignore[call-overload]
-        left_ms = turn.deadline_ms - self._now_ms() if turn else self._plan.timeouts_ms[source]
+        left_ms = turn.deadline_ms - self._now_ms() if turn else job.machine.plan.timeouts_ms[source]
+        policy = self._policies[source]
         return Lookup(
             work=job.work,
             email=self._settings.web.contact_email or "",
             seen=tuple(job.seen),
             pages=tuple(job.pages),
             timeout_s=max(0.05, left_ms / 1000),
-            retries_max=policy.retries_max if policy else 0,
-            robots=policy.robots_respect if policy else True,
+            retries_max=policy.retries_max,
+            robots=policy.robots_respect,
         )
 
     # A turn, step by step
@@ -344,19 +357,36 @@ class Resolver(Actor):
             if not self._known_miss(job, turn, candidate, events):
                 self._open(job, turn, candidate, events)
                 return
-        self._end_turn(job, turn, turn.verdict(""), events)
+        if turn.fresh_pages and turn.finds < self._settings.sources.landing_scrape_pdf.depth_max:
+            self._read_on(job, turn, events)
+        else:
+            self._end_turn(job, turn, turn.verdict(""), events)
+
+    def _read_on(self, job: JobInHand, turn: TurnInHand, events: list[Event]) -> None:
+        """The landing reader's candidates were pages themselves: have those read, and nothing else again."""
+        pages, turn.fresh_pages = tuple(turn.fresh_pages), []
+        turn.finds += 1
+        lookup = msgspec.structs.replace(self._lookup(job, turn.id.source, turn), pages=pages, seen=())
+
+        def go() -> None:
+            if job.turn(turn.id) is turn:
+                self._adapter(turn).tell(Find(turn.id, lookup))
+
+        if events:
+            self._commit(job, events, go)
+        else:
+            go()
 
     def _known_miss(
         self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]
     ) -> bool:
         """Whether this generation has the final answer of that URL: then it is replayed, not asked again."""
         op_id = self._head_id(job, candidate)
-        op = job.known_ops.get(op_id)
-        if op is None or op.code != "NON_RETRYABLE":
+        known = job.answered.get(op_id)
+        if known is None or (dressed(candidate) and not known.dressed):
             return False
         events.append(IdempotencyReplay(op_id, "HEAD"))
-        reason = str(op.result.get("reason", ""))
-        turn.misses.append(Miss("no_pdf", reason, candidate.url, int(op.result.get("status", 0))))
+        turn.misses.append(Miss("no_pdf", known.reason, candidate.url, known.status))
         return True
 
     def _head_id(self, job: JobInHand, candidate: Candidate) -> str:
@@ -364,7 +394,12 @@ class Resolver(Actor):
 
     def _open(self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]) -> None:
         turn.candidate = candidate
-        about: dict[str, Value] = {"url": public_url(candidate.url), "generation": job.generation, "rule": candidate.rule}
+        about: dict[str, Value] = {
+            "url": public_url(candidate.url),
+            "generation": job.generation,
+            "rule": candidate.rule,
+            "dressed": int(dressed(candidate)),
+        }
         head = job.begin("HEAD", {"url": candidate.url, "generation": job.generation}, about)
         turn.effect = ("HEAD", head.op_id)
         policy = self._lookup(job, turn.id.source, turn)
@@ -422,11 +457,15 @@ class Resolver(Actor):
             if message.outcome == "skipped":
                 code = "ABANDONED"
             events.append(job.end(op_id, kind, code, reason=message.reason, status=message.status))
+            if kind == "HEAD" and code == "NON_RETRYABLE" and turn.candidate is not None:
+                job.answered[op_id] = Answered(message.reason, message.status, dressed(turn.candidate))
         turn.effect = None
         turn.misses.append(
             Miss(message.outcome, message.reason, message.url, message.status, message.retry_count)
         )
         self._learn_page(job, message)
+        if message.page is not None and turn.id.source == LANDING_READER:
+            turn.fresh_pages.append(message.page)
         if message.broken:
             self._queue_again(turn, message)
             self._do(job, job.machine.broken(turn.id.source, self._now_ms()), [])
@@ -437,10 +476,9 @@ class Resolver(Actor):
 
     def _queue_again(self, turn: TurnInHand, message: Rejected) -> None:
         """A stream that broke on the way may be whole another time; the turn's other candidates go first."""
-        policy = self._settings.fallback.policies.get(turn.id.source)  # type: ignore[call-overload]
-        if turn.candidate is None or policy is None or message.outcome not in fallback.WORTH_ANOTHER:
+        if turn.candidate is None or message.outcome not in fallback.WORTH_ANOTHER:
             return
-        if turn.broken < policy.retries_max:
+        if turn.broken < self._policies[turn.id.source].retries_max:
             turn.broken += 1
             turn.candidates.append(turn.candidate)
 

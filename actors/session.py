@@ -44,7 +44,6 @@ from .runtime.scheduler import ThreadScheduler
 from .runtime.system import System
 from .sources.adapter import SourceAdapter
 from .sources.catalog import finders
-from .sources.finding import Finder
 from .web.client import WebClient
 
 CHUNK_WORKS = 500
@@ -247,9 +246,7 @@ class Session:
         store, objects = self.store, self.library.objects
         to.journal = start("journal", lambda: Journal(store, batches_max=settings.store.commit_batches_max))
         to.reconciler = start("reconciler", lambda: Reconciler(directory=to, objects=objects))
-        catalog: dict[str, Finder] = {
-            **finders(settings.sources, settings.fallback.thresholds, aside=scheduler.aside)
-        }
+        catalog = finders(settings.sources, settings.fallback.thresholds, aside=scheduler.aside)
         for name, finder in catalog.items():
             to.adapters[name] = start(name, self._adapter(finder))
         finalizers = iter(_first_false())

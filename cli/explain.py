@@ -210,7 +210,8 @@ def _attempt(event: facts.FallbackAttempt) -> str:
     where = f" at {event.host}" if event.host else ""
     status = f", HTTP {event.status}" if event.status else ""
     tries = f", {event.retry_count} retries" if event.retry_count else ""
-    head = f"Turn {event.attempt}, {event.source} ({event.tier}){where}: {event.outcome}{status}"
+    turn = f"Turn {event.attempt}, " if event.attempt else ""
+    head = f"{turn}{event.source} ({event.tier}){where}: {event.outcome}{status}"
     tail = f" {event.url}" if event.url else f" {words_for(event.reason)[0]}"
     return f"{head} in {event.elapsed_ms} ms{tries}.{tail}".rstrip()
 

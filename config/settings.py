@@ -236,6 +236,16 @@ class WaybackEndpoints(Settings, frozen=True, kw_only=True):
     replay: str
 
 
+class CrossrefOptions(Settings, frozen=True, kw_only=True):
+    """How a work known by title alone is identified."""
+
+    endpoint: str
+    timeout_ms: Milliseconds
+    retries_max: Annotated[int, msgspec.Meta(ge=0, le=20)]
+    score_min: Annotated[float, msgspec.Meta(ge=0.5, le=1)]
+    """Least likeness of the title found to the title given."""
+
+
 class Sources(Settings, frozen=True, kw_only=True):
     """The endpoints of the sources, so that tests and mirrors can stand in."""
 
@@ -246,6 +256,7 @@ class Sources(Settings, frozen=True, kw_only=True):
     landing_scrape_pdf: LandingOptions
     europe_pmc_pdf: EuropePmcEndpoint
     wayback_pdf: WaybackEndpoints
+    crossref: CrossrefOptions
 
 
 class Store(Settings, frozen=True, kw_only=True):

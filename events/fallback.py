@@ -132,6 +132,15 @@ class Plan(msgspec.Struct, frozen=True):
         return cls(tiers, timeouts, budgets.total_timeout_ms, budgets.total_attempts, budgets.max_concurrent)
 
 
+def led_by(plan: Plan, source: str, *, timeout_ms: int) -> Plan:
+    """The plan with a source that has its turn alone, before all tiers."""
+    return msgspec.structs.replace(
+        plan,
+        tiers=((source, 1, (source,)), *plan.tiers),
+        timeouts_ms={**plan.timeouts_ms, source: timeout_ms},
+    )
+
+
 class Fallback:
     """The machine. Its methods take the time and return commands in the order in which to do them."""
 

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import re
+import string
 from urllib.parse import quote, unquote
 
 import msgspec
 
-_DOI = re.compile(r"^10\.\d{4,9}(?:\.\d+)*/\S+$")
+from .urls import canonical_url
+
+_DOI = re.compile(r"^10\.[0-9]{4,9}(?:\.[0-9]+)*/\S+$")
 _DOI_PREFIX = re.compile(
-    r"^(?:(?:https?://)?(?:dx\.|www\.)?doi\.org/|info:doi/|doi:\s*|doi\s+)", re.IGNORECASE
+    r"^(?:(?:https?://)?(?:dx\.|www\.)?doi\.org/|info:doi/|doi:\s*|doi\s+)+", re.IGNORECASE
 )
-_ARXIV_NEW = re.compile(r"^(\d{4}\.\d{4,5})(?:v(\d+))?$")
-_ARXIV_OLD = re.compile(r"^([a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v(\d+))?$", re.IGNORECASE)
+_ARXIV_NEW = re.compile(r"^([0-9]{4}\.[0-9]{4,5})(?:v([0-9]+))?$")
+_ARXIV_OLD = re.compile(r"^([a-z-]+)(?:\.[a-z]{2})?(/[0-9]{7})(?:v([0-9]+))?$")
 _ARXIV_PREFIX = re.compile(
     r"^(?:arxiv:\s*|(?:https?://)?(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html|format)/)", re.IGNORECASE
 )
+_ARXIV_TAIL = re.compile(r"\s*\[[a-z.-]+\]$|[?#].*$", re.IGNORECASE)
+"""The subject of a citation (``[cs.CL]``), or a URL's query."""
 _ARXIV_DOI = re.compile(r"^10\.48550/arxiv\.(.+)$")
-_PMCID = re.compile(r"^(?:PMC)?(\d{1,9})(?:\.\d+)?$", re.IGNORECASE)
+_PMCID = re.compile(r"^(?:PMCID:?\s*)?(?:PMC)?0*([1-9][0-9]{0,8})(?:\.[0-9]+)?$", re.IGNORECASE)
 _PMC_URL = re.compile(
-    r"^https?://(?:www\.ncbi\.nlm\.nih\.gov/pmc/articles|pmc\.ncbi\.nlm\.nih\.gov/articles|"
-    r"europepmc\.org/(?:articles?|api/fulltextRepo\?pprId=)(?:/PMC)?)/(PMC\d{1,9})(?:[/?#].*)?$",
+    r"^https?://(?:(?:www\.)?ncbi\.nlm\.nih\.gov/pmc/articles|pmc\.ncbi\.nlm\.nih\.gov/articles|"
+    r"(?:www\.)?europepmc\.org/articles?(?:/PMC)?)/(PMC[0-9]{1,9})(?:[/?#].*)?$",
     re.IGNORECASE,
 )
 _PUBMED_URL = re.compile(
-    r"^https?://(?:pubmed\.ncbi\.nlm\.nih\.gov|www\.ncbi\.nlm\.nih\.gov/pubmed)/(\d{1,9})(?:[/?#].*)?$",
+    r"^https?://(?:pubmed\.ncbi\.nlm\.nih\.gov|(?:www\.)?ncbi\.nlm\.nih\.gov/pubmed|"
+    r"(?:www\.)?europepmc\.org/(?:article|abstract)/med)/([0-9]{1,9})(?:[/?#].*)?$",
     re.IGNORECASE,
 )
-_PMID = re.compile(r"^(?:pmid:?\s*)?(\d{1,9})$", re.IGNORECASE)
+_PMID = re.compile(r"^(?:pmid:?\s*)?0*([1-9][0-9]{0,8})$", re.IGNORECASE)
+_URL = re.compile(r"^https?://[^\s/]+\S*$", re.IGNORECASE)
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+"""DOIs fold ASCII letters alone (DOI Handbook, 3.4.4): é and É are two names."""
+_AROUND = string.whitespace + "\u00a0\u200b\u200e\u200f\u2060\ufeff"
+"""What pasting leaves around a name."""
 
 DOI_CHARS_MAX = 512
 
@@ -60,7 +71,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
             ("arxiv", self.arxiv_id),
             ("pmcid", self.pmcid),
             ("pmid", self.pmid),
-            ("url", self.url),
+            ("url", (normal_url(self.url) or self.url) if self.url else ""),
         )
         return [(scheme, value) for scheme, value in named if value]
 
@@ -92,40 +103,55 @@ class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def normal_doi(text: str) -> str | None:
     """A DOI in lower case without resolver prefix, nothing inside altered; None when it is none."""
-    text = text.strip()
-    bare = _DOI_PREFIX.sub("", text)
-    if bare != text and text.lower().startswith(("http", "doi.org", "dx.doi", "www.doi")):
+    text = text.strip(_AROUND)
+    prefix = _DOI_PREFIX.match(text)
+    bare = text[prefix.end() :] if prefix else text
+    if prefix and "doi.org/" in prefix.group().lower():
         bare = unquote(bare)
-    bare = bare.strip().lower()
-    if len(bare) > DOI_CHARS_MAX or not _DOI.match(bare) or any(ord(c) < 33 for c in bare):
+    bare = bare.strip(_AROUND).translate(_LOWER)
+    if len(bare) > DOI_CHARS_MAX or not _DOI.match(bare) or not bare.isprintable():
         return None
     return bare
 
 
 def normal_arxiv(text: str) -> tuple[str, str] | None:
-    """An arXiv id and its version (``""`` when none is given), or None."""
-    bare = _ARXIV_PREFIX.sub("", text.strip())
-    bare = re.sub(r"\.pdf$", "", bare.split("?")[0].split("#")[0], flags=re.IGNORECASE).strip("/")
-    doi = _ARXIV_DOI.match(bare.lower())
+    """An arXiv id and its version (``""`` when none is given), or None.
+
+    The subject class of an old id (``math.GT/0309136``) is no part of it: arXiv knows both as one.
+    """
+    bare = _ARXIV_TAIL.sub("", _ARXIV_PREFIX.sub("", text.strip(_AROUND))).lower()
+    bare = bare.removesuffix(".pdf").strip("/")
+    doi = _ARXIV_DOI.match(bare)
     if doi:
         bare = doi.group(1)
-    found = _ARXIV_NEW.match(bare) or _ARXIV_OLD.match(bare.lower())
+    found = _ARXIV_NEW.match(bare) or _ARXIV_OLD.match(bare)
     if not found:
         return None
-    identifier, version = found.group(1), found.group(2)
-    return identifier, f"v{version}" if version else ""
+    *identifier, version = found.groups()
+    return "".join(identifier), f"v{version}" if version else ""
 
 
 def normal_pmcid(text: str) -> str | None:
     """A PMCID with its ``PMC``, or None."""
-    found = _PMCID.match(text.strip())
-    return f"PMC{int(found.group(1))}" if found else None
+    found = _PMCID.match(text.strip(_AROUND))
+    return f"PMC{found.group(1)}" if found else None
 
 
 def normal_pmid(text: str) -> str | None:
     """A PubMed id, digits alone, or None."""
-    found = _PMID.match(text.strip())
-    return str(int(found.group(1))) if found else None
+    found = _PMID.match(text.strip(_AROUND))
+    return found.group(1) if found else None
+
+
+def normal_url(text: str) -> str | None:
+    """An http or https URL in its canonical form, or None."""
+    text = text.strip(_AROUND)
+    if not _URL.match(text) or not text.encode("utf-8", "replace").decode() == text:
+        return None
+    try:
+        return canonical_url(text)
+    except ValueError:
+        return None
 
 
 def normal_title(text: str) -> str:
@@ -146,7 +172,7 @@ def parse_work(text: str) -> Work | None:
 
     A bare number is not guessed to be a PubMed id; write ``pmid:123``.
     """
-    text = text.strip()
+    text = text.strip(_AROUND)
     arxiv = normal_arxiv(text)
     if arxiv:
         return Work(arxiv_id=arxiv[0], arxiv_version=arxiv[1])
@@ -154,13 +180,12 @@ def parse_work(text: str) -> Work | None:
     if doi:
         return with_doi(doi)
     in_pmc = _PMC_URL.match(text)
-    if in_pmc or re.match(r"^PMC\d", text, re.IGNORECASE):
+    if in_pmc or re.match(r"^PMC(ID)?\W*[P0-9]", text, re.IGNORECASE):
         pmcid = normal_pmcid(in_pmc.group(1) if in_pmc else text)
         return Work(pmcid=pmcid) if pmcid else None
     in_pubmed = _PUBMED_URL.match(text)
     if in_pubmed or re.match(r"^pmid", text, re.IGNORECASE):
         pmid = normal_pmid(in_pubmed.group(1) if in_pubmed else text)
         return Work(pmid=pmid) if pmid else None
-    if re.match(r"^https?://[^\s/]+\S*$", text, re.IGNORECASE):
-        return Work(url=text)
-    return None
+    url = normal_url(text)
+    return Work(url=url) if url else None

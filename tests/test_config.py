@@ -1,4 +1,4 @@
-"""Settings: four layers, the account of where each value comes from, and refusals that say what would be right."""
+"""Settings: four layers, where each value comes from, and refusals with what would be right."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_profile_sets_what_nobody_set(profile):
         ("web: {proxy: proxy.uni.edu}\n", "must be http://HOST:PORT"),
         (
             "sources: {arxiv_pdf: {endpoint: arxiv.org}}\n",
-            "sources.arxiv_pdf.endpoint: 'arxiv.org' must be http",
+            "q.yaml:1: sources.arxiv_pdf.endpoint: 'arxiv.org' must be an http",
         ),
         ("download:\n  bytes_min: 600000000\n", "download.bytes_max: must be greater than bytes_min"),
         ("fallback: {thresholds: {retryable: [404]}}\n", "[404] are terminal as well"),
@@ -156,7 +156,7 @@ def test_a_profile_sets_what_nobody_set(profile):
             "q.yaml:4: fallback.tiers.b.sources: arxiv_pdf is in tier a already",
         ),
         (
-            "fallback:\n  tiers:\n    - {name: a, parallel: 1, sources: []}\n    - {name: a, parallel: 1, sources: []}\n",
+            "fallback:\n  tiers:\n" + "    - {name: a, parallel: 1, sources: []}\n" * 2,
             "two tiers have this name",
         ),
     ],

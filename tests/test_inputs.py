@@ -34,15 +34,16 @@ def works(items: list[Wanted | BadLine]) -> list[str]:
 
 def test_a_text_file_has_one_identifier_per_line_and_comments(tmp_path):
     """Comments go, a fragment of a URL stays, a bare number is not guessed, the rest is read on."""
-    text = "# list\n10.1000/A # good\n\n123\nhttps://x.org/a#frag\nnonsense here\narXiv:2101.00001v2\nPMC12\npmid:7"
+    text = "# list\n10.1000/A # good\n\n123\nhttps://x.org/a#f\nnot one\narXiv:2101.00001v2\nPMC12\npmid:7"
     items = read(tmp_path, "a.txt", text)
     assert works(items) == [
-        "doi:10.1000/a", "bad:4", "url:https://x.org/a#frag", "bad:6", "arxiv:2101.00001", "pmcid:PMC12", "pmid:7",
+        "doi:10.1000/a", "bad:4",
+        "url:https://x.org/a#f", "bad:6", "arxiv:2101.00001", "pmcid:PMC12", "pmid:7",
     ]  # fmt: skip
     assert items[1] == BadLine(
         str(tmp_path / "a.txt"), 4, "the bare number 123 could be several things", "pmid:123 or PMC123"
     )
-    assert "'nonsense here' is no identifier" in str(items[3])
+    assert "'not one' is no identifier" in str(items[3])
 
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbf%s", b"%s"])
@@ -63,8 +64,9 @@ def test_encodings_of_spreadsheets_are_read(tmp_path, encoding):
 
 
 def test_columns_are_found_in_any_case_and_order(tmp_path):
-    """All our columns, label before id before key, empty words as nothing, floats of spreadsheets as numbers."""
-    text = "Key\tID\tTitle\tDOI\tPMID\tarXiv_ID\tPMCID\tURL\tother\nk\ti\tT\tn/a\t12.0\t\tPMC3\t-\tz\nk2\t\t\t10.1000/x\n"
+    """All our columns, label before id before key, empty words as nothing, 1.0 as 1."""
+    header = "Key\tID\tTitle\tDOI\tPMID\tarXiv_ID\tPMCID\tURL\tother\n"
+    text = header + "k\ti\tT\tn/a\t12.0\t\tPMC3\t-\tz\nk2\t\t\t10.1000/x\n"
     first, second = read(tmp_path, "a.tsv", text)
     assert first == Wanted(Work(pmid="12", pmcid="PMC3", title="T"), label="i")
     assert second == Wanted(Work(doi="10.1000/x"), label="k2")
@@ -78,14 +80,16 @@ def test_a_value_in_the_wrong_column_is_taken_for_what_it_is(tmp_path):
 
 def test_a_stray_quote_does_not_swallow_the_file(tmp_path):
     """Quoted line breaks hold together; a quote that is never closed costs one line at most."""
-    text = 'doi,title\n10.1000/a,"two\nlines"\n10.1000/b,5" disc\n10.1000/c,"open\n' + "".join(
-        f"10.1000/n{n},t\n" for n in range(200)
+    text = (
+        'doi,title\n10.1000/a,"two\nlines"\n10.1000/b,5" disc\n10.1000/c,"open\n10.1000/d,"lone\n'
+        + "".join(f"10.1000/n{n},t\n" for n in range(200))
     )
     items = read(tmp_path, "a.csv", text)
     assert works(items) == [
         "doi:10.1000/a",
         "doi:10.1000/b",
         "doi:10.1000/c",
+        "doi:10.1000/d",
         *(f"doi:10.1000/n{n}" for n in range(200)),
     ]
     assert items[0].work.title == "two lines"
@@ -149,7 +153,10 @@ def test_real_records_of_other_services_are_read(tmp_path, service):
         pytest.skip("the recorded answers in ../shared/data are not here")
     lines, expected = [], []
     for file in files:
-        record = json.loads(file.read_text())
+        try:
+            record = json.loads(file.read_text())
+        except json.JSONDecodeError:
+            continue  # an answer in another format
         inner = record.get("message", record) if isinstance(record, dict) else {}
         doi = inner.get("DOI") or inner.get("doi") if isinstance(inner, dict) else None
         if doi:
@@ -213,14 +220,14 @@ def test_an_overlong_line_is_one_bad_line(tmp_path, monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path):
-    """50,000 rows are read with less than 2 MB at any moment."""
+    """20,000 rows are read with less than 2 MB at any moment."""
     file = tmp_path / "big.csv"
     file.write_text(
-        "doi,title\n" + "".join(f"10.1000/n{n},A title of some length {n}\n" for n in range(50_000))
+        "doi,title\n" + "".join(f"10.1000/n{n},A title of some length {n}\n" for n in range(20_000))
     )
     with InputSet([str(file)]) as inputs:
         tracemalloc.start()
-        assert sum(1 for _ in inputs) == 50_000
+        assert sum(1 for _ in inputs) == 20_000
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 2_000_000

@@ -119,7 +119,7 @@ def test_body_is_read_when_it_speaks_of_another() -> None:
          "https://other.example/b/x.pdf"),
         ('<link rel=canonical href="https://other.example/b/1"><meta name=citation_pdf_url content="x.pdf">',
          "https://other.example/b/x.pdf"),
-        ('<meta property="og:url" content="https://doi.org/10.1/x"><meta name=citation_pdf_url content="x.pdf">',
+        ('<meta property="og:url" content="https://doi.org/10.1/x"><meta name=citation_pdf_url content="x.pdf">',  # noqa: E501
          "https://journal.example/article/x.pdf"),
         ('<meta name=citation_pdf_url content="https://journal.example:443/a\n b.pdf">',
          "https://journal.example/a%20b.pdf"),
@@ -149,13 +149,13 @@ def test_nature_reference_needs_to_be_on_the_page() -> None:
         ("object_pdf", '<object type="application/pdf" data="/x.pdf"></object>'),
         ("iframe_pdf", '<iframe src="/pdfjs/web/viewer.html?file=%2Fx.pdf"></iframe>'),
         ("iframe_pdf", '<iframe src="/x.pdf#toolbar=0"></iframe>'),
-        ("sciencedirect_json", '<script>{"pdfDownload":{"isPdfFullText":false,"urlMetadata":{"queryParams":{"md5":"' + "0" * 32
-         + '","pid":"1-s2.0-S1-main.pdf"},"pii":"S1","pdfExtension":"/pdfft","path":"science/article/pii"}}}</script>'),
+        ("sciencedirect_json", '<script>{"pdfDownload":{"isPdfFullText":false,"urlMetadata":{"queryParams":{"md5":"' + "0" * 32  # noqa: E501
+         + '","pid":"1-s2.0-S1-main.pdf"},"pii":"S1","pdfExtension":"/pdfft","path":"science/article/pii"}}}</script>'),  # noqa: E501
         ("ieee_pdf_path", '<script>var g={"pdfPath":"/iel7/1/2/x.pdf"}</script>'),
         ("json_pdf_url", '<script>{"pdfUrl":"https:\\/\\/journal.example\\/x.pdf\\u003fa=1"}</script>'),
         ("figshare_export", '<script id=app-data>{"exportPdfDownloadUrl":"https://journal.example/x"}</script>'),
         ("chemrxiv_asset", '<script>{"asset":{"id":"1","original":{"url":"https://journal.example/x.pdf"}}}</script>'),
-        ("json_ld_encoding", '<script type="application/ld+json">{"encoding":{"encodingFormat":"application/pdf","contentUrl":"/x"}}</script>'),
+        ("json_ld_encoding", '<script type="application/ld+json">{"encoding":{"encodingFormat":"application/pdf","contentUrl":"/x"}}</script>'),  # noqa: E501
         ("ojs_galley+ojs_download", '<a class="obj_galley_link pdf" href="/article/view/10/20">PDF</a>'),
         ("elife_article_pdf", '<a data-download-type="pdf-article" href="/x">Article</a>'),
         ("degruyter_pdf", '<a class="x downloadPdf" href="/x">t</a>'),
@@ -346,10 +346,10 @@ def test_hostile_html_gives_an_outcome(name: str) -> None:
 def broken_pages(draw: st.DrawFn) -> bytes:
     """A page with the parts that rules look for, cut and stirred."""
     parts = [
-        b'<meta name="citation_pdf_url" content="', b'">', b'<a href="', b'<base href="http://[::', b"//[x", b"\x00", b"\xff\xfe",
-        b'<iframe src="viewer?file=', b'<meta http-equiv=refresh content="1.2.3;url=', b"%zz", b'{"pdfUrl":"\\u12', b"&#x110000;",
-        b'<script type="application/ld+json">{"encoding":[1,{"contentUrl":7}]}', b"<frameset>", b'" class="pdf">PDF</a>', b"http://h:99999/",
-        b"</head>", b"<body>", b"10.1000/x.pdf", b'<link rel=canonical href="https://\xc3\xa9.example:x/', b"<!--", b"\r\n", b"<template>",
+        b'<meta name="citation_pdf_url" content="', b'">', b'<a href="', b'<base href="http://[::', b"//[x", b"\x00", b"\xff\xfe",  # noqa: E501
+        b'<iframe src="viewer?file=', b'<meta http-equiv=refresh content="1.2.3;url=', b"%zz", b'{"pdfUrl":"\\u12', b"&#x110000;",  # noqa: E501
+        b'<script type="application/ld+json">{"encoding":[1,{"contentUrl":7}]}', b"<frameset>", b'" class="pdf">PDF</a>', b"http://h:99999/",  # noqa: E501
+        b"</head>", b"<body>", b"10.1000/x.pdf", b'<link rel=canonical href="https://\xc3\xa9.example:x/', b"<!--", b"\r\n", b"<template>",  # noqa: E501
     ]  # fmt: skip
     return b"".join(draw(st.lists(st.one_of(st.sampled_from(parts), st.binary(max_size=12)), max_size=40)))
 

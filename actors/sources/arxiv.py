@@ -22,7 +22,7 @@ class Arxiv:
 
     def lacks(self, lookup: Lookup) -> str | None:
         """It needs an arXiv id, which may stand in a DOI or in a URL."""
-        return None if arxiv_of(lookup) else "no_arxiv_id"
+        return None if arxiv_of(lookup)[0] else "no_arxiv_id"
 
     def first_request(self, lookup: Lookup) -> tuple[str, Role]:
         """The opening of its first candidate."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from ...config.settings import SourceName, Sources, Thresholds
+from ...config.settings import Sources, Thresholds
 from .arxiv import Arxiv
+from .crossref import Crossref
 from .doi_redirect import DoiRedirect
 from .europe_pmc import EuropePmc
 from .finding import Finder, Found
@@ -14,14 +15,17 @@ from .pmc import Pmc
 from .unpaywall import Unpaywall
 from .wayback import Wayback
 
+IDENTIFIER = Crossref.name
+"""The finder that leads to no PDF: it has the first turn of a work that is known by title alone."""
+
 
 def finders(
     sources: Sources,
     thresholds: Thresholds,
     *,
     aside: Callable[[Callable[[], Found]], Awaitable[Found]] = inline,
-) -> dict[SourceName, Finder]:
-    """A finder for each source name.
+) -> dict[str, Finder]:
+    """A finder for each source name, and the one that identifies works known by title alone.
 
     Args:
         sources: The endpoints.
@@ -30,6 +34,7 @@ def finders(
             (``Scheduler.aside``); in place by default.
     """
     return {
+        IDENTIFIER: Crossref(sources.crossref, thresholds),
         "unpaywall_pdf": Unpaywall(sources.unpaywall_pdf, thresholds),
         "arxiv_pdf": Arxiv(sources.arxiv_pdf, thresholds),
         "pmc_pdf": Pmc(sources.pmc_pdf, thresholds),

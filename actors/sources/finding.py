@@ -205,6 +205,12 @@ REASONS: dict[str, Reason] = {
     "no_email": Reason(
         "No contact address is set, which Unpaywall needs.", "Give --email with your own address."
     ),
+    "no_title": Reason("The work has no title.", "Add the title, or better an identifier, to the list."),
+    "identified": Reason("The title was found, and the work is known by its DOI now.", _NOTHING),
+    "title_unlike": Reason(
+        "No title that Crossref knows is near enough to the one given.",
+        "Look the DOI up and add it to the list.",
+    ),
     "no_arxiv_id": Reason("The work has no arXiv id.", _NOTHING),
     "no_pmcid": Reason("The work has no PMCID, and none could be looked up.", _NOTHING),
     "no_identifier": Reason("The work has no DOI, PMID or PMCID.", "Add an identifier to the list."),
@@ -268,6 +274,26 @@ REASONS: dict[str, Reason] = {
     "rate_wait": Reason("The host's rate limit asks for a wait.", _LATER),
     "offline": Reason("quire runs in offline mode.", "Run again without --offline."),
     "not_a_pdf": Reason("The URL gave something else than a PDF.", _NOTHING),
+    "html_instead": Reason("The URL gave a web page instead of a PDF.", _NOTHING),
+    "empty_body": Reason("The URL gave nothing.", _LATER),
+    "bad_answer": Reason("The server's answer broke the rules of HTTP.", _LATER),
+    "bad_encoding": Reason("The server's compression could not be undone.", _LATER),
+    "bad_url": Reason("The URL is not one that can be asked.", "Correct the URL in the list."),
+    # the course of a job
+    "no_candidate": Reason("The source named no URL to try.", _NOTHING),
+    "exhausted": Reason(
+        "Every source had its turn, and none had a PDF.", "Ask the library or the authors for a copy."
+    ),
+    "budget_exhausted": Reason(
+        "The time or the attempts for this work ran out.", "Use the profile `reliable`, or run again."
+    ),
+    "part_busy": Reason("Another worker still writes this file.", _LATER),
+    "adapter_restarted": Reason("The source's actor was restarted in between.", _LATER),
+    "internal_error": Reason("quire met a defect of its own.", "Please report it with `quire log`."),
+    "poison": Reason(
+        "The job killed its worker again and again, also alone.",
+        "Please report it; `quire retry` tries again.",
+    ),
 }
 """Reason code → what it means and what to do. ``http_NNN`` stands for every HTTP status."""
 
