@@ -234,7 +234,7 @@ class LeaseManager(Actor):
             epoch=row.epoch + 1,
             opens_epoch=True,
         )
-        self._to.journal.tell(Append(batch, self.me, job_id))
+        self._to.journal.tell(Append(batch, self.me, (job_id, row.epoch + 1)))
 
     def _grant(self, row: JobRow, lonely: bool) -> Grant:
         until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
@@ -246,12 +246,15 @@ class LeaseManager(Actor):
         return Grant(row, (leased,), dead, lonely)
 
     def _journaled(self, message: Journaled) -> None:
-        for job_id, result in message.results:
-            grant = self._asked.pop(job_id, None)
-            if grant is None:
+        for (job_id, epoch), result in message.results:
+            # The epoch tells a claim from a renewal of the lease before it, whose answer may come later.
+            grant = self._asked.get(job_id)
+            if grant is None or grant.row.epoch + 1 != epoch:
                 if not isinstance(result, Appended):
-                    self._refused(job_id)
-            elif isinstance(result, Appended):
+                    self._refused(job_id, epoch)
+                continue
+            del self._asked[job_id]
+            if isinstance(result, Appended):
                 self._granted(job_id, grant, result)
             elif grant.alone:
                 self._alone = False
@@ -283,12 +286,12 @@ class LeaseManager(Actor):
         until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
         for job_id, epoch in self.in_hand.items():
             batch = Batch(stream_of(job_id), (LeaseRenewed(until),), epoch=epoch)
-            self._to.journal.tell(Append(batch, self.me, job_id))
+            self._to.journal.tell(Append(batch, self.me, (job_id, epoch)))
 
-    def _refused(self, job_id: str) -> None:
-        """A renewal was refused: somebody else has the job."""
-        epoch = self.in_hand.pop(job_id, None)
-        if epoch is not None:
+    def _refused(self, job_id: str, epoch: int) -> None:
+        """A renewal was refused: somebody else has the job, unless it is ours again under a later epoch."""
+        if self.in_hand.get(job_id) == epoch:
+            del self.in_hand[job_id]
             self._to.resolver.tell(Lost(job_id, epoch))
 
     def _let_go(self, message: LetGo) -> None:
@@ -302,7 +305,7 @@ class LeaseManager(Actor):
         """A new resolver knows nothing of the old one's jobs: let them go, to be claimed as from the dead."""
         for job_id, epoch in self.in_hand.items():
             batch = Batch(stream_of(job_id), (LeaseReleased("resolver restarted"),), epoch=epoch)
-            self._to.journal.tell(Append(batch, self.me, job_id))
+            self._to.journal.tell(Append(batch, self.me, (job_id, epoch)))
         self.in_hand.clear()
 
     def _left(self, list_id: str) -> bool:

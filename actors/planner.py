@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config.settings import Retry
+from ..errors import InvariantError
 from ..events.facts import Event, JobListed, JobPlanned, JobRequeued
 from ..events.job import JobRow, State, stream_of
 from ..events.keys import ARTIFACT, job_key, job_url
@@ -72,6 +73,10 @@ class Planner(Actor):
             for number in {number for (number, _), _ in message.results}:
                 self._go_on(number)
 
+    def fatal(self, _error: BaseException) -> bool:
+        """Always: a chunk that is lost with its planner would be waited for without end."""
+        return True
+
     def _plan(self, asked: PlanChunk) -> None:
         works: dict[str, Wanted] = {}
         for wanted in asked.wanted:
@@ -90,8 +95,10 @@ class Planner(Actor):
         rows = self._store.rows(JOBS, [job_row_key(job_id) for job_id in chunk.works])
         for (job_id, wanted), row in zip(list(chunk.works.items()), rows, strict=True):
             what, batch = self._decide(chunk.asked, job_id, wanted, row)
-            if batch is None or chunk.rounds > ROUNDS_MAX:
+            if batch is None:
                 self._count(chunk, job_id, what)
+            elif chunk.rounds > ROUNDS_MAX:
+                raise InvariantError(f"job {job_id}: its stream had moved at each of {ROUNDS_MAX} tries")
             else:
                 chunk.pending[job_id] = what
                 self._to.journal.tell(Append(batch, self.me, (number, job_id)))
@@ -135,7 +142,7 @@ class Planner(Actor):
         if row.home:
             return "home"
         if row.state is not State.FAILED:
-            return "doubled" if row.planned_at > asked.since else "unfinished"
+            return "doubled" if row.planned_at > asked.since and asked.list_id in row.lists else "unfinished"
         if asked.retry_failed or self._may_go_again(row):
             return "requeued"
         return "failed"

@@ -23,8 +23,13 @@ from ..config.settings import Fallback as FallbackSettings
 from ..errors import InvariantError
 from .facts import AttemptOutcome
 
-GATES = frozenset({"breaker_open", "rate_wait", "offline"})
+OFFLINE = "offline"
+"""The gate that only a setting opens."""
+GATES = frozenset({"breaker_open", "rate_wait", OFFLINE})
 """Reasons of a skip after which the source still has its turn to come."""
+MET_GATE_MS = 5_000
+"""Time until a source is tried again that met a gate within its turn, in milliseconds: when that gate
+opens is not known, and each try costs the requests before it."""
 WORTH_ANOTHER = frozenset({"retryable", "timeout", "error"})
 """Outcomes of a turn for which another generation can help."""
 
@@ -77,11 +82,14 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Gates hold sources back: let the work go, and take it up again later."""
+    """Gates hold sources back: let the work go, and take it up again when the first of them opens."""
 
     reason: str
+    """The gate that opens first."""
     wait_ms: int
+    """Time until it may open; 0 where that is not known."""
     sources: tuple[str, ...]
+    """The sources that are held back, in the order in which their gates open."""
 
 
 Command = Start | Skip | Cancel | Finish | Wait
@@ -189,7 +197,7 @@ class Fallback:
         return min([total, *turns])
 
     def tiers_touched(self) -> tuple[str, ...]:
-        """The tiers of which a source had a turn."""
+        """The tiers of which a source had a turn or was passed over."""
         tried = {step.split(":")[0] for step in self.path} | set(self.turns) | set(self.ended_by)
         return tuple(name for name, _, sources in self.plan.tiers if tried & set(sources))
 
@@ -235,7 +243,7 @@ class Fallback:
         self.front = None
         turn.deadline_ms += now_ms
         self._resume(now_ms)
-        return [self._cancel(turn, self._stopping)] if self._stopping else []
+        return [self._cancel(turn, self._stopping)] if self._stopping and not turn.cancelled else []
 
     def ended(self, source: str, attempt: int, end: Ended, now_ms: int) -> Ended:
         """A turn ended without a PDF; returns what counts as its end (a cancelled turn may be put back)."""
@@ -249,7 +257,7 @@ class Fallback:
         end = self._as_cancelled(turn, end)
         self.path.append(f"{source}:{end.outcome}")
         if end.reason in GATES and end.outcome == "skipped":
-            self.held[source] = Look(host=turn.host, gate=end.reason)
+            self.held[source] = Look(host=turn.host, gate=end.reason, wait_ms=MET_GATE_MS)
             self.attempts -= 1
         elif end.reason not in ("beaten", "stopped"):
             self.ended_by[source] = end
@@ -358,11 +366,16 @@ class Fallback:
         if self._stopping == "budget" or left:
             return [Finish("timeout", "budget_exhausted", may_retry=True)]
         if self.held:
-            waits = [seen.wait_ms for seen in self.held.values()]
-            first = next(iter(self.held.values()))
-            return [Wait(first.gate, max(0, min(waits)), tuple(self.held))]
+            soonest = sorted(self.held, key=self._opens)
+            first = self.held[soonest[0]]
+            return [Wait(first.gate, max(0, first.wait_ms), tuple(soonest))]
         may_retry = any(end.outcome in WORTH_ANOTHER for end in self.ended_by.values())
         return [Finish("no_pdf", "exhausted", may_retry=may_retry)]
+
+    def _opens(self, source: str) -> tuple[bool, int]:
+        """What to sort gates by: those that time opens first, and of these the soonest."""
+        seen = self.held[source]
+        return seen.gate == OFFLINE, seen.wait_ms
 
     def _pause(self, now_ms: int) -> None:
         self._spent_ms = self.spent_ms(now_ms)

@@ -169,7 +169,8 @@ def fold_job(row: JobRow | None, recorded: Recorded[Any]) -> JobRow | None:
 
 
 def _listed(row: JobRow, event: JobListed, _: Recorded[Any]) -> JobRow:
-    return msgspec.structs.replace(row, lists=tuple(dict.fromkeys((*row.lists, event.list_id))))
+    row = msgspec.structs.replace(row, lists=tuple(dict.fromkeys((*row.lists, event.list_id))))
+    return _packed(row) if row.finished else row
 
 
 def _identified(row: JobRow, event: WorkIdentified, _: Recorded[Any]) -> JobRow:
@@ -220,7 +221,9 @@ def _requeued(row: JobRow, event: JobRequeued, _: Recorded[Any]) -> JobRow:
 
 
 def _op_started(row: JobRow, event: OperationStarted, recorded: Recorded[Any]) -> JobRow:
-    ops = ledger.started(row.ops, event, epoch=recorded.epoch, time_ns=recorded.time_ns)
+    ops = ledger.started(
+        row.ops, event, epoch=recorded.epoch, time_ns=recorded.time_ns, version=recorded.version
+    )
     return msgspec.structs.replace(row, ops=ops, attempts=row.attempts + (event.kind == "FALLBACK"))
 
 
@@ -244,23 +247,53 @@ def _changed(row: JobRow, event: JobStateChanged, recorded: Recorded[Any]) -> Jo
         artifact=event.artifact or row.artifact,
         takeovers=0,
     )
-    return _packed(row, recorded) if row.finished else row
+    return _finished(row, recorded) if row.finished else row
 
 
-def _packed(row: JobRow, recorded: Recorded[Any]) -> JobRow:
-    """A finished job's row: its ops leave, long texts are cut to fit the bound (the log has all of it)."""
-    row = msgspec.structs.replace(
-        row, ops={}, not_before_ns=0, failed_ns=recorded.time_ns if row.state is State.FAILED else 0
-    )
-    excess = len(msgspec.msgpack.encode(row)) - ROW_BYTES_MAX
-    if excess <= 0:
-        return row
-    title = row.work.title.encode()[: max(0, len(row.work.title.encode()) - excess - 4)]
-    text = title.decode(errors="ignore") + "…" if title else ""
-    row = msgspec.structs.replace(row, work=msgspec.structs.replace(row.work, title=text))
-    if len(msgspec.msgpack.encode(row)) > ROW_BYTES_MAX and row.artifact is not None:
-        row = msgspec.structs.replace(row, artifact=msgspec.structs.replace(row.artifact, pdf_url=""))
+def _finished(row: JobRow, recorded: Recorded[Any]) -> JobRow:
+    """A finished job's row: its ops leave (the log has them), and it fits the bound."""
+    failed_ns = recorded.time_ns if row.state is State.FAILED else 0
+    return _packed(msgspec.structs.replace(row, ops={}, not_before_ns=0, failed_ns=failed_ns))
+
+
+def _packed(row: JobRow) -> JobRow:
+    """The row with its long texts cut, in the order of ``_CUTS``, until it fits; the log has all of them.
+
+    A failed job keeps its identifiers, or its title where it has none: its next generation needs them.
+    """
+    for where, field in _CUTS:
+        excess = _excess(row)
+        if excess <= 0:
+            break
+        if not row.home and (where == "work" and (field != "title" or not row.work.identifiers())):
+            continue
+        part = getattr(row, where) if where else row
+        if part is not None:
+            text = "" if field == "pdf_url" else _cut(getattr(part, field), excess)
+            part = msgspec.structs.replace(part, **{field: text})
+            row = msgspec.structs.replace(row, **{where: part}) if where else part
     return row
+
+
+def _excess(row: JobRow) -> int:
+    """Bytes above the bound; a lease does not count, since it is released in the same commit."""
+    return len(msgspec.msgpack.encode(msgspec.structs.replace(row, lease=None))) - ROW_BYTES_MAX
+
+
+def _cut(text: str, excess: int) -> str:
+    kept = text.encode()[: -(excess + len("…".encode()))].decode(errors="ignore")
+    return f"{kept}…" if kept else ""
+
+
+_CUTS = (
+    ("work", "title"),
+    ("artifact", "pdf_url"),
+    ("", "planned_as"),
+    ("work", "url"),
+    ("", "label"),
+    ("work", "doi"),
+)
+"""Where a finished row's long texts are, the most dispensable first."""
 
 
 _FOLDS: dict[type, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,8 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: OpCode | None = None
     """None while it is in flight."""
     result: dict[str, Value] = {}
+    version: int = 0
+    """Version of the job's stream at its intent: what stands for the order, which no table keeps."""
 
     @property
     def in_flight(self) -> bool:
@@ -52,9 +55,9 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Ops = dict[str, Op]
 
 
-def started(ops: Ops, event: OperationStarted, *, epoch: int, time_ns: int) -> Ops:
+def started(ops: Ops, event: OperationStarted, *, epoch: int, time_ns: int, version: int) -> Ops:
     """The ledger after an intent; an op that ran before is opened anew."""
-    return {**ops, event.op_id: Op(event.kind, event.about, epoch, time_ns)}
+    return {**ops, event.op_id: Op(event.kind, event.about, epoch, time_ns, version=version)}
 
 
 def completed(ops: Ops, event: OperationCompleted) -> Ops:
@@ -67,9 +70,13 @@ def completed(ops: Ops, event: OperationCompleted) -> Ops:
 
 def in_flight(ops: Ops) -> list[tuple[str, Op]]:
     """The ops whose end is not known, in the order of their start."""
-    return [(op_id, op) for op_id, op in ops.items() if op.in_flight]
+    return _in_order((op_id, op) for op_id, op in ops.items() if op.in_flight)
 
 
 def of_kind(ops: Ops, kind: OpKind) -> list[tuple[str, Op]]:
     """The ops of one kind, in the order of their start."""
-    return [(op_id, op) for op_id, op in ops.items() if op.kind == kind]
+    return _in_order((op_id, op) for op_id, op in ops.items() if op.kind == kind)
+
+
+def _in_order(ops: Iterable[tuple[str, Op]]) -> list[tuple[str, Op]]:
+    return sorted(ops, key=lambda item: item[1].version)

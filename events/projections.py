@@ -97,7 +97,7 @@ def job_key_of(recorded: Recorded[Any]) -> bytes | None:
 
 
 def _lists(row: JobRow) -> Iterable[str]:
-    return (EVERYTHING, *row.lists)
+    return dict.fromkeys((EVERYTHING, *row.lists))  # a job may be asked for on the list of everything
 
 
 def _age(row: JobRow) -> bytes:

@@ -146,7 +146,7 @@ def normal_pmid(text: str) -> str | None:
 def normal_url(text: str) -> str | None:
     """An http or https URL in its canonical form, or None."""
     text = text.strip(_AROUND)
-    if not _URL.match(text) or not text.encode("utf-8", "replace").decode() == text:
+    if not _URL.match(text) or not text.isprintable():
         return None
     try:
         return canonical_url(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..actors.lease_manager import POISON
 from ..events.facts import (
     CrashRecovery,
     JobLeased,
@@ -72,8 +73,8 @@ class Account(msgspec.Struct):
     deaths: int = 0
     """Workers of which something was found in flight."""
     downloads: list[Download] = []
-    poisoned: list[str] = []
-    """Works that were given up as poison."""
+    poisoned: int = 0
+    """Jobs that were given up as poison, for a while or for good."""
     events: int = 0
 
     @property
@@ -127,6 +128,7 @@ class _Story:
         elif isinstance(event, JobStateChanged) and row is not None:
             self.finished[(job_id, row.generation)] += event.state in FINISHED
             self.stored[(job_id, row.generation)] += event.state == State.FINALIZED
+            account.poisoned += event.reason == POISON
         elif isinstance(event, OperationStarted):
             self.ops[event.op_id].append(event)
         elif isinstance(event, OperationCompleted):
@@ -192,8 +194,6 @@ def _account_for_works(account: Account, story: _Story, world: World, works: lis
             continue
         problem = _wrong(row, truth.obtainable, truth.sha256s)
         account.home += row.state in HOME
-        if row.reason == "poison":
-            account.poisoned.append(work)
         if problem:
             account.problems.append(f"{work} {problem}; {truth.why}")
 

@@ -29,7 +29,7 @@ import msgspec
 from ..actors.runtime.ports import SystemClock
 from ..errors import InvariantError, QuireError, UsageError
 from ..events.facts import RunStarted, type_of
-from ..events.job import STREAM_PREFIX
+from ..events.projections import COUNTS, EVERYTHING, count_name
 from ..store.domain import QUIRE
 from ..store.lmdb_store import LmdbStore
 from ..store.objects import Objects
@@ -39,12 +39,16 @@ from .web import Mix, Served, World, serve
 EMAIL = "campaign@quire.example"
 FINISH_S = 600.0
 """How long a worker that nobody kills may take, in seconds."""
-TRIGGER_S = 4.0
+TRIGGER_S = 6.0
 """How long a kill waits for the event that it was drawn for; then it happens anyway."""
-DELAY_S = (0.25, 1.6)
-"""Bounds of a kill by the clock, in seconds after the start of the process."""
+START_S = (0.0, 1.5)
+"""Bounds of a kill in the worker's start, in seconds after that of the process."""
+RUN_S = (0.0, 1.0)
+"""Bounds of a kill by the clock, in seconds after the worker opened the log."""
 LAG_S_MAX = 0.03
-"""Longest time between the event seen and the kill: from before the effect to after it."""
+"""Longest time between the event seen and the kill: from before its effect to after it."""
+TIMES_MAX = 200
+"""Most events of a type that a kill waits for."""
 TRIGGERS = {
     "job_planned": 1,
     "job_leased": 2,
@@ -82,11 +86,14 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 def draw(chance: random.Random) -> Moment:
-    """A moment; about every other by the clock."""
-    if chance.random() < 0.5:
-        return Moment(chance.uniform(*DELAY_S))
+    """A moment: one in ten while the worker starts, four by the clock, five at an event."""
+    kind = chance.random()
+    if kind < 0.1:
+        return Moment(chance.uniform(*START_S))
+    if kind < 0.5:
+        return Moment(chance.uniform(*RUN_S), "run_started")
     event = chance.choices(list(TRIGGERS), list(TRIGGERS.values()))[0]
-    return Moment(chance.uniform(0, LAG_S_MAX), event, chance.randint(1, 24))
+    return Moment(chance.uniform(0, LAG_S_MAX), event, int(TIMES_MAX ** chance.random()))
 
 
 class Campaign:
@@ -114,6 +121,7 @@ class Campaign:
         self.served = served
         self.kills: list[Kill] = []
         self._chance = random.Random(seed)
+        self._position = 0
         self._clock = SystemClock()
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")},
@@ -130,10 +138,8 @@ class Campaign:
         """Start a worker: ``quire run LIST`` with the web's address."""
         command = [sys.executable, "-m", "quire", "run", str(self.list), "--library", str(self.library)]
         web = ["--stand-in", self.served.url, "--pacing", "none", "--email", EMAIL, "--json"]
-        with (
-            (self.folder / "worker.err").open("ab") as errors,
-            (self.folder / "worker.out").open("ab") as out,
-        ):
+        said = self.folder / "worker"
+        with said.with_suffix(".err").open("ab") as errors, said.with_suffix(".out").open("ab") as out:
             return subprocess.Popen(
                 [*command, *web, *further], env=self._environ, cwd=self.folder, stdout=out, stderr=errors
             )
@@ -169,6 +175,14 @@ class Campaign:
         self.finish(self.start())
         return kills
 
+    def retry_poisoned(self) -> bool:
+        """Let the works that the kills made look like poison be tried again; False when there are none."""
+        with self.log() as log:
+            (poisoned,) = log.store.rows(COUNTS, [count_name(EVERYTHING, "reason:poison")])
+        if poisoned:
+            self.finish(self.start("--retry-failed"))
+        return bool(poisoned)
+
     def _kill(self, worker: subprocess.Popen[bytes], moment: Moment) -> bool:
         """Kill at the moment; False when the worker had ended before."""
         began_ns = self._clock.wall_ns()
@@ -196,10 +210,10 @@ class Campaign:
             return  # the log is being created at this very moment: as good a moment as any
 
     def _tail(self, store: LmdbStore, worker: subprocess.Popen[bytes], moment: Moment, until_ns: int) -> None:
-        position, seen, run = 0, 0, ""
+        seen, run = 0, ""
         while seen < moment.times and worker.poll() is None and self._clock.boot_ns() < until_ns:
-            for recorded in store.read(position, wait_s=0.02):
-                position = recorded.position
+            for recorded in store.read(self._position, wait_s=0.02):
+                self._position = recorded.position
                 event = recorded.event
                 if isinstance(event, RunStarted) and event.pid == worker.pid:
                     run = recorded.run_id
@@ -288,19 +302,21 @@ class Totals:
         downloads = [download for account in every for download in account.downloads]
         again = [download for download in downloads if download.asked > download.jobs]
         in_flight = sum(account.deaths for account in every)
-        by_clock = sum(not kill.moment.event for kill in self.kills)
+        moments = Counter(kill.moment.event or "start" for kill in self.kills)
         lines = [
-            f"{len(self.kills)} kills ({by_clock} by the clock, {len(self.kills) - by_clock} at events) on "
-            f"{len(every)} libraries, {sum(a.works for a in every)} works, {sum(a.events for a in every)} events",
+            f"{len(self.kills)} kills on {len(every)} libraries, {sum(a.works for a in every)} works, "
+            f"{sum(a.events for a in every)} events",
+            f"  moments {_summed([moments])}",
             f"home {sum(a.home for a in every)} of {sum(a.obtainable for a in every)} that can be had; "
             f"states {_summed(a.states for a in every)}",
-            f"kills that hit effects in flight {in_flight}, jobs taken over {sum(a.takeovers for a in every)}",
+            f"kills that hit effects in flight {in_flight}, "
+            f"jobs taken over {sum(a.takeovers for a in every)}",
             f"  in states {_summed(a.states_in_flight for a in every)}",
             f"  ops in flight {_summed(a.ops_in_flight for a in every)}",
             f"finished downloads {len(downloads)}, asked for again {len(again)} "
             f"(at most {max((d.asked for d in downloads), default=0)} times), "
             f"unexplained {sum(d.asked > d.allowed for d in downloads)}",
-            f"given up as poison {sum(len(a.poisoned) for a in every)}",
+            f"given up as poison {sum(a.poisoned for a in every)}",
             f"recovery, start of process to first event of a job: {_quantiles(self.recoveries)}",
             f"PROBLEMS {len(self.problems)}" if self.problems else "every promise was kept",
         ]
@@ -335,7 +351,7 @@ def world_of(records: Path | None, works: int, *, seed: int) -> World:
 
 
 def campaign(world: World, *, kills: int, seed: int, keep: Path | None = None) -> Totals:
-    """Kill so often, on as many new libraries as it takes; a library is done when the command ends by itself."""
+    """Kill so often, on as many new libraries as it takes; one is done when the command ends by itself."""
     totals = Totals()
     number = 0
     while not totals.accounts or (len(totals.kills) < kills and not totals.problems):
@@ -344,6 +360,7 @@ def campaign(world: World, *, kills: int, seed: int, keep: Path | None = None) -
         with serve(world) as served:
             round_ = Campaign(folder, served, seed=seed * 1_000_003 + number)
             round_.run(kills - len(totals.kills))
+            round_.retry_poisoned()
             totals.add(round_)
         if not totals.problems and keep is None:
             shutil.rmtree(folder)

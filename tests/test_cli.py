@@ -361,7 +361,9 @@ def test_dry_run_plans_nothing_and_names_bad_lines(library, tmp_path):
     assert not (tmp_path / "fresh").exists()
 
 
-def rehearsed(url: str, library: Path, *words: object) -> subprocess.CompletedProcess[str]:
+def rehearsed(
+    url: str, library: Path, *words: object, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     flags = (
         "--stand-in",
         url,
@@ -373,7 +375,7 @@ def rehearsed(url: str, library: Path, *words: object) -> subprocess.CompletedPr
         library,
         "--json",
     )
-    return quire("run", *words, *flags)
+    return quire("run", *words, *flags, env=env)
 
 
 def test_a_run_says_what_it_did_and_gives_the_failures_back(tmp_path):
@@ -426,20 +428,21 @@ def test_a_sample_is_the_same_for_the_same_seed(tmp_path):
 
 def test_several_workers_share_a_list(tmp_path):
     """--workers 2: the works are done once between two processes, and the summary counts both."""
-    world = World.of(*(Paper(doi=f"10.5555/good.{n}") for n in range(24)))
+    world = World.of(*(Paper(doi=f"10.5555/good.{n}") for n in range(150)))
     file = tmp_path / "a.txt"
     file.write_text("\n".join(dois_of(world)))
     with serve(world) as served:
-        done = rehearsed(served.url, tmp_path / "lib", file, "--workers", 2)
+        few = {"QUIRE_WORKS_IN_HAND": "1"}
+        done = rehearsed(served.url, tmp_path / "lib", file, "--workers", 2, env=few)
         found = json.loads(done.stdout)
-    runs = [
-        x
-        for x in lines(quire("log", "--json", "--library", tmp_path / "lib").stdout)
-        if x["type"] == "run_started"
+    leased = [
+        line["data"]["worker"]
+        for line in lines(quire("log", "--json", "--library", tmp_path / "lib").stdout)
+        if line["type"] == "job_leased"
     ]
-    assert len(runs) == 2, done.stderr
+    assert (len(leased), len(set(leased))) == (150, 2), done.stderr
     assert found["requests"] == len(served.ledger.entries())
-    assert (found["waiting"], found["finalized"], done.returncode) == (0, 24, 0)
+    assert (found["waiting"], found["finalized"], done.returncode) == (0, 150, 0)
 
 
 def test_ctrl_c_finishes_what_is_in_hand_and_exits_130(tmp_path):

@@ -246,6 +246,7 @@ def test_repairs_are_settled() -> None:
         '<a href="mailto:a@b.example">PDF</a>',
         '<a href="file:///etc/passwd.pdf">PDF</a>',
         '<a href="https://journal.example/article/pii/S0000000000000002/pdf">View PDF</a>',
+        '<a class="download-pdf" href="/article/pii/S0000000000000002/pdf">View PDF</a>',
     ],
 )
 def test_what_is_beside_the_article_is_no_link(link: str) -> None:

@@ -102,6 +102,7 @@ def test_each_kind_of_wall_has_its_reason(reason: str, body: str, more: dict[str
     [
         "An essay on cookies, robots and captchas. " * 200,
         "<script src=/cdn-cgi/challenge-platform/scripts/jsd/main.js></script>" + "Abstract and text. " * 200,
+        '<div class="g-recaptcha" data-sitekey=k></div>' + "Comments are open. " * 400,
         "<noscript>Please enable JavaScript</noscript>" + "Abstract and text. " * 400,
         '<form action=/login><input type="password"></form>' + "Abstract and text. " * 400,
     ],

@@ -101,9 +101,8 @@ class LandingScrape:
         if trail.at_hand:
             return trail.at_hand.popleft()
         url = trail.next_url()
-        if url is None or trail.fetched >= self._depth_max:
+        if url is None:
             return None
-        trail.fetched += 1
         answer = await web.fetch(
             Request(
                 url=url,
@@ -147,7 +146,6 @@ class _Trail:
     def __init__(self, lookup: Lookup, starts: tuple[str, ...]) -> None:
         self.at_hand = deque(lookup.pages)
         self.waiting = deque(starts)
-        self.fetched = 0
         self.read: list[tuple[Answer, Found]] = []
         self.settled = False
         self._work = lookup.work

@@ -28,6 +28,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     accept: str = "*/*"
     cookies: tuple[tuple[str, str, str], ...] = ()
     """Cookies of the page that named this URL, as (domain, name, value)."""
+    range_start: int = 0
+    """Bytes of the file that are held already; ``open`` asks for the rest alone."""
+    if_range: str = ""
+    """The strong validator kept with them (``ranges.strong_validator``); without one the whole is asked for."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +61,22 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     """A stream that was written to its end."""
 
     sha256: str
+    """Of the whole file, bytes held before included."""
     bytes: int
+    """Size of the whole file, bytes held before included."""
     elapsed_ms: int
+
+
+class Digest(Protocol):
+    """A hash that can be fed: one of hashlib's."""
+
+    def update(self, data: bytes, /) -> None:
+        """Feed it."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The hash of all that it was fed."""
+        ...
 
 
 class WebError(Exception):
@@ -67,8 +85,10 @@ class WebError(Exception):
     ``reason`` is a short code: ``http_404``, ``connect_failed``, ``read_timeout``, ``deadline``, ``stalled``,
     ``reset``, ``short_body``, ``too_large``, ``too_small``, ``inflates_too_far``, ``redirect_loop``,
     ``too_many_redirects``, ``bad_redirect``, ``address_refused``, ``name_not_found``, ``tls_failed``,
-    ``robots_disallowed``, ``robots_unreachable``, ``breaker_open``, ``rate_wait``, ``offline``,
-    ``not_a_pdf`` and the wall reasons of the landing-page reader.
+    ``robots_disallowed``, ``robots_unreachable``, ``breaker_open``, ``rate_wait``, ``offline``, ``not_a_pdf``,
+    ``html_instead`` (a page where a PDF should be), ``empty_body``, ``soft_404`` (sent on to the home page),
+    ``bad_url``, ``bad_answer`` (no HTTP), ``bad_encoding`` (a compressed body that is damaged), ``bad_range``
+    (a 206 that is no honest continuation) and the wall reasons of the landing-page reader.
     """
 
     def __init__(
@@ -96,19 +116,26 @@ class WebError(Exception):
 
 
 class Download(Protocol):
-    """An open answer whose first bytes are a PDF's; it must be saved or closed."""
+    """An open answer whose first bytes are a PDF's, or that goes on with one; it must be saved or closed."""
 
     url: str
     """The final URL."""
     status: int
     headers: dict[str, str]
     length: int | None
-    """Content-Length of the bytes as they will be written; None when it is not known."""
+    """Size of the whole file as it will be when written, bytes held before included; None when not known."""
+    resumed_at: int
+    """Bytes held before that this goes on from; 0 when the server sends the whole: then start anew."""
     retry_count: int
     hops: tuple[str, ...]
 
-    async def save(self, write: Callable[[bytes], Awaitable[None]]) -> Saved:
+    async def save(self, write: Callable[[bytes], Awaitable[None]], *, sha: Digest | None = None) -> Saved:
         """Read to the end, giving each chunk to ``write`` in order; hash on the way.
+
+        Args:
+            write: takes the bytes from ``resumed_at`` on.
+            sha: a SHA-256 fed with the bytes held. It is used, and needed, exactly when ``resumed_at`` is
+                not 0; a file that starts anew is hashed anew, whatever was held.
 
         Raises:
             WebError: the stream stalled, broke, was too large or too small, or ended short of its length.
@@ -132,10 +159,11 @@ class Web(Protocol):
         ...
 
     async def open(self, request: Request) -> Download:
-        """Open what should be a PDF: one GET, sniffed.
+        """Open what should be a PDF: one GET, sniffed; or go on with one (``range_start``, ``if_range``).
 
         Raises:
-            WebError: no PDF (``no_pdf``; HTML comes along as ``page``), an error status, or no answer.
+            WebError: no PDF (``no_pdf``; HTML comes along as ``page``), an error status, or no answer;
+                ``bad_range`` (``retryable``) when the rest cannot be had honestly: start anew without it.
         """
         ...
 

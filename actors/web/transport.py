@@ -10,11 +10,8 @@ say what httpx has no word for.
 
 from __future__ import annotations
 
-import re
-import socket
 import ssl
 from collections.abc import AsyncIterator
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,17 +19,18 @@ import aiohttp
 import certifi
 import httpx
 import yarl
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from ..runtime.ports import NANOSECONDS, Scheduler
+from ..runtime.ports import Scheduler
 from .guard import Guard
+from .names import GuardedResolver, RefusedAddress
 
 HEADER_BYTES_MAX = 16_384
 """Longest status line or header field that is read."""
 HEADERS_MAX = 256
 KEEPALIVE_S = 4.0
 """An idle connection is kept this long: under the 5 s after which common servers close it on us."""
-CHUNK_BYTES = 65_536
+BUFFER_BYTES = 65_536
+"""Above twice this the server is held back until somebody reads; a chunk of a body may be a little more."""
 
 
 class NameNotFound(httpx.ConnectError):
@@ -55,10 +53,6 @@ class ShortBody(httpx.ReadError):
     """The answer ended before its own length, or its last chunk, was reached."""
 
 
-class _Refused(OSError):
-    """Carries the guard's refusal through aiohttp's connector."""
-
-
 def ssl_context() -> ssl.SSLContext:
     """A context with the machine's certificates, or certifi's where it has none; takes about 20 ms."""
     context = ssl.create_default_context()
@@ -67,50 +61,11 @@ def ssl_context() -> ssl.SSLContext:
     return context
 
 
-class GuardedResolver(AbstractResolver):
-    """DNS in a thread of the scheduler's; only addresses that the guard lets through are given on."""
-
-    def __init__(self, guard: Guard, scheduler: Scheduler, *, trusted: frozenset[str] = frozenset()) -> None:
-        self._guard = guard
-        self._scheduler = scheduler
-        self._trusted = trusted
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The public addresses of a host.
-
-        Raises:
-            OSError: it has none.
-        """
-        found = await self._scheduler.aside(
-            lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        )
-        trusted = host in self._trusted or self._guard.allows_host(host)
-        kept = [entry for entry in found if trusted or self._guard.allows_address(str(entry[4][0]))]
-        if found and not kept:
-            raise _Refused(f"{host} leads to {found[0][4][0]}, which is not a public address")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=int(address[1]),
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in kept
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
 def _translated(error: Exception) -> httpx.TransportError:
     """The httpx error for one of aiohttp's; the order goes from the special to the general."""
     said = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        if isinstance(error.os_error, _Refused):
+        if isinstance(error.os_error, RefusedAddress):
             return AddressRefused(str(error.os_error))
         return NameNotFound(str(error.os_error))
     if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
@@ -149,7 +104,8 @@ class AnswerStream(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Raises: an httpx.TransportError when the stream breaks."""
         try:
-            while chunk := await self._response.content.read(CHUNK_BYTES):
+            # All that has come, in one piece: cutting it up costs a copy and a turn for every cut.
+            while chunk := await self._response.content.readany():
                 yield chunk
         except _FOREIGN as error:
             raise _translated(error) from error
@@ -195,7 +151,9 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.TransportError: there is none; see the classes of this module.
         """
         if request.url.scheme == "https" and self._context is None:
-            self._context = await self._scheduler.aside(ssl_context)
+            context = await self._scheduler.aside(ssl_context)
+            # Whoever was first: connections are pooled by context, and two would be two pools.
+            self._context = self._context or context
         session = self._opened()
         try:
             response = await session.request(
@@ -218,6 +176,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._resolver.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -244,6 +203,7 @@ def _session(resolver: GuardedResolver, connections_max: int) -> aiohttp.ClientS
         auto_decompress=False,
         trust_env=False,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        read_bufsize=BUFFER_BYTES,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
         max_headers=HEADERS_MAX,
@@ -270,85 +230,3 @@ def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=None, connect=None, sock_connect=limits.get("connect"), sock_read=limits.get("read")
     )
-
-
-COOKIES_MAX = 64
-COOKIE_CHARS_MAX = 4_096
-_COOKIE_TEXT = re.compile(r"[\x20-\x7e\x80-\xff]*")
-
-
-class Cookies:
-    """The cookies of one chain of requests: taken from each answer, given to each hop they are for.
-
-    A domain with a leading dot includes its subdomains (RFC 6265 5.1.3); one without is a host alone.
-    Paths are not kept: a chain is too short for them to matter.
-    """
-
-    def __init__(self, given: tuple[tuple[str, str, str], ...] = ()) -> None:
-        self._kept: dict[tuple[str, str], str] = {}
-        for domain, name, value in given[:COOKIES_MAX]:
-            self._keep(domain.lower(), name, value)
-
-    def __repr__(self) -> str:
-        return f"<Cookies {sorted(self._kept)}>"
-
-    def taken(self) -> tuple[tuple[str, str, str], ...]:
-        """All of them, as (domain, name, value)."""
-        return tuple((domain, name, value) for (domain, name), value in self._kept.items())
-
-    def header(self, host: str) -> str:
-        """The Cookie header for a host; ``""`` when there are none."""
-        return "; ".join(
-            f"{name}={value}" for (domain, name), value in self._kept.items() if _is_for(domain, host)
-        )
-
-    def take(self, host: str, set_cookies: list[str], *, wall_ns: int) -> None:
-        """Keep, replace or drop what a host's ``Set-Cookie`` headers say."""
-        for line in set_cookies:
-            pair, *attributes = line.split(";")
-            name, equals, value = pair.partition("=")
-            said = {
-                key.strip().lower(): text.strip()
-                for key, _, text in (attribute.partition("=") for attribute in attributes)
-            }
-            domain = _domain(said.get("domain", ""), host)
-            if not equals or not name.strip() or domain is None:
-                continue
-            if _is_over(said, wall_ns):
-                self._kept.pop((domain, name.strip()), None)
-            else:
-                self._keep(domain, name.strip(), value.strip())
-
-    def _keep(self, domain: str, name: str, value: str) -> None:
-        fits = len(name) + len(value) <= COOKIE_CHARS_MAX and _COOKIE_TEXT.fullmatch(name + value)
-        if fits and ((domain, name) in self._kept or len(self._kept) < COOKIES_MAX):
-            self._kept[domain, name] = value
-
-
-def _is_for(domain: str, host: str) -> bool:
-    return host == domain.lstrip(".") or (domain.startswith(".") and host.endswith(domain))
-
-
-def _domain(named: str, host: str) -> str | None:
-    """The domain that a host may set a cookie for; None when it is not its own."""
-    bare = named.lower().strip(".")
-    if not bare:
-        return host
-    # One label (``.com``) would be everybody's.
-    return f".{bare}" if _is_for(f".{bare}", host) and ("." in bare or bare == host) else None
-
-
-def _is_over(said: dict[str, str], wall_ns: int) -> bool:
-    age = said.get("max-age", "")
-    if age.lstrip("-").isdigit():
-        return int(age[:12]) <= 0
-    expires = http_date_s(said.get("expires", ""))
-    return expires is not None and expires * NANOSECONDS <= wall_ns
-
-
-def http_date_s(text: str) -> float | None:
-    """Seconds since 1970 of an HTTP date in any of its forms; None when it is none."""
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
