@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import VERSION
+
 if TYPE_CHECKING:
     from .actors.fetching import fetch
     from .actors.outcome import Outcome, Planned, Wanted
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from .store.lmdb_store import LmdbStore
     from .store.memory_store import MemoryStore
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _PLACES = {
     "fetch": "actors.fetching",

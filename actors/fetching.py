@@ -38,7 +38,7 @@ def fetch(
     names = "\n".join(one.work.work_id for one in wanted)
     list_id = hashlib.sha256(names.encode()).hexdigest()[:16]
     settings = load(_flags(library, email, stand_in)).settings
-    with Session(settings, inputs=("fetch",)) as session:
+    with Session(settings, inputs=("fetch",), list_id=list_id) as session:
         session.plan(wanted, list_id=list_id)
         yield from session.work(list_id)
 

@@ -36,6 +36,9 @@ PAGES_MAX = 3
 SEEN_MAX = 24
 """URLs that are handed on."""
 
+OWNER_GONE = "owner_gone"
+"""The reason of an op that was found in flight when its owner was gone."""
+
 CODES: dict[AttemptOutcome, OpCode] = {
     "success": "OK",
     "no_pdf": "NON_RETRYABLE",
@@ -161,6 +164,9 @@ class JobInHand:
         self.winner: Winner | None = None
         self.pages: deque[Answer] = deque(maxlen=PAGES_MAX)
         self.seen: dict[str, None] = {}
+        self._seen_recorded = 0
+        self.see(*_seen(row.ops))
+        self._seen_recorded = len(self.seen)
         self.letting_go = False
 
     def __repr__(self) -> str:
@@ -248,8 +254,15 @@ class JobInHand:
             outcome=miss.outcome,
             reason=miss.reason,
             spent_ms=self.machine.spent_ms(now_ms),
+            seen=self._seen_since(),
         )
         return [*events, completed, self._attempt(turn, miss, elapsed)]
+
+    def _seen_since(self) -> str:
+        """The URLs met since the last turn's end, for whoever takes the job over."""
+        fresh = [public_url(url) for url in list(self.seen)[self._seen_recorded :]]
+        self._seen_recorded = len(self.seen)
+        return " ".join(fresh)
 
     def passed_over(self, skip: fallback.Skip) -> FallbackAttempt:
         """A source was passed over by a gate, or cannot begin."""
@@ -314,6 +327,12 @@ def _answered(ops: ledger.Ops) -> dict[str, Answered]:
     }
 
 
+def _seen(ops: ledger.Ops) -> list[str]:
+    """The URLs that earlier turns of the generation met; one that held a secret names nothing any more."""
+    met = [url for _, op in ledger.of_kind(ops, "FALLBACK") for url in str(op.result.get("seen", "")).split()]
+    return [url for url in met if "REDACTED" not in url]
+
+
 def _machine(row: JobRow, plan: fallback.Plan, now_ms: int) -> fallback.Fallback:
     """The machine as the ledger left it: turns with a result are over, abandoned ones are to come."""
     ended: dict[str, fallback.Ended] = {}
@@ -325,12 +344,13 @@ def _machine(row: JobRow, plan: fallback.Plan, now_ms: int) -> fallback.Fallback
                 outcome,  # type: ignore[arg-type]  # written by turn_ended
                 str(op.result.get("reason", "")),
             )
-    held = sum(op.result.get("reason") in fallback.GATES for _, op in turns)
+    # A turn that died with its owner was no fault of the work: it costs nothing of its budget.
+    free = sum(op.result.get("reason") in fallback.GATES | {OWNER_GONE} for _, op in turns)
     return fallback.Fallback(
         plan,
         now_ms=now_ms,
         spent_ms=row.spent_ms,
-        attempts=len(turns) - held,
+        attempts=len(turns) - free,
         started=len(turns),
         ended=ended,
     )

@@ -156,22 +156,22 @@ class LeaseManager(Actor):
         return self._settings.works_in_hand - len(self.in_hand) - len(self._asked)
 
     def _fresh(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
-        """Free jobs, by priority and age."""
+        """Free jobs, by priority and age; one that another worker took since the index was read is not."""
         for _, key in self._entries(CLAIMABLE, list_prefix(list_id)):
-            yield from self._row(key)
+            yield from ((job_id, row) for job_id, row in self._row(key) if row.lease is None)
 
     def _due(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
         """Jobs of dead owners, those whose time has come, free ones, and those parked by another run."""
         for _, key in self._entries(LEASED, b""):
             for job_id, row in self._row(key):
-                if row.lease is not None and self._wanted(row, list_id) and self._is_over(row.lease):
+                if row.lease is not None and self._wanted(row, list_id) and self._is_over(job_id, row.lease):
                     yield job_id, row
         prefix = list_prefix(list_id)
         now = self._clock.wall_ns().to_bytes(8, "big")
         for entry, key in self._entries(WAITING, prefix):
             if entry[len(prefix) : len(prefix) + 8] > now:
                 break
-            yield from self._row(key)
+            yield from ((job_id, row) for job_id, row in self._row(key) if row.lease is None)
         yield from self._fresh(list_id)
         while self._parked is not None and self._room() > 0:
             job = next(self._parked, None)
@@ -207,10 +207,11 @@ class LeaseManager(Actor):
     def _wanted(self, row: JobRow, list_id: str) -> bool:
         return list_id == EVERYTHING or list_id in row.lists
 
-    def _is_over(self, lease: LeaseHeld) -> bool:
+    def _is_over(self, job_id: str, lease: LeaseHeld) -> bool:
         """Whether an owner is dead (its lock is free), silent for too long, or of another boot."""
         if lease.worker == self._worker:
-            return False
+            # Ours, and nobody here knows of it: a word about it was lost between two of its epochs.
+            return job_id not in self.in_hand
         if lease.boot_id != self._clock.boot_id or lease.until_ns < self._clock.boot_ns():
             return True
         return not self._library.is_alive(lease.worker)

@@ -14,6 +14,7 @@ from ..events.job import JobRow, State, fold_job, stream_of
 from ..events.record import Appended, Batch, Recorded
 from ..store.objects import Objects
 from .directory import Directory
+from .job_in_hand import OWNER_GONE
 from .messages import LetGo, Resolve, Salvage, Taken
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
@@ -46,7 +47,7 @@ class Reconciler(Actor):
         for op_id, op in ledger.in_flight(row.ops):
             rule = ledger.RECOVERY[op.kind]
             events.append(CrashRecovery(op_id, op.kind, rule, message.dead_worker))
-            events.append(OperationCompleted(op_id, op.kind, "ABANDONED", {"reason": "owner_gone"}))
+            events.append(OperationCompleted(op_id, op.kind, "ABANDONED", {"reason": OWNER_GONE}))
         resolve = Resolve(message.job_id, _after(row, events), self._salvage(message.job_id, row))
         if not events:
             self._to.resolver.tell(resolve)

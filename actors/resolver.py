@@ -354,7 +354,9 @@ class Resolver(Actor):
                     self._commit(job, events)
                 self._skip_duplicate(job, held)
                 return
-            if not self._known_miss(job, turn, candidate, events):
+            if self._asked_by_another(job, turn, candidate):
+                turn.misses.append(Miss("no_pdf", "asked_already", candidate.url))
+            elif not self._known_miss(job, turn, candidate, events):
                 self._open(job, turn, candidate, events)
                 return
         if turn.fresh_pages and turn.finds < self._settings.sources.landing_scrape_pdf.depth_max:
@@ -376,6 +378,14 @@ class Resolver(Actor):
             self._commit(job, events, go)
         else:
             go()
+
+    def _asked_by_another(self, job: JobInHand, turn: TurnInHand, candidate: Candidate) -> bool:
+        """Whether another turn has an effect in flight at that URL: one of them is enough."""
+        op_id = self._head_id(job, candidate)
+        others = (other for other in job.turns.values() if other is not turn and other.effect is not None)
+        return any(
+            other.candidate is not None and self._head_id(job, other.candidate) == op_id for other in others
+        )
 
     def _known_miss(
         self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]

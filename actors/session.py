@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .. import __version__
 from ..config.settings import Quire
 from ..errors import QuireError, StoreFailedError, UsageError
 from ..events.facts import AnyEvent, BreakerChanged, LibraryCreated, RunFinished, RunStarted
@@ -29,6 +28,7 @@ from ..store.domain import QUIRE
 from ..store.interface import EventStore
 from ..store.library import Library
 from ..store.lmdb_store import LmdbStore
+from ..version import VERSION
 from .directory import Directory
 from .finalizer import Finalizer
 from .holdings import Holdings
@@ -39,7 +39,7 @@ from .planner import Planner
 from .reconciler import Reconciler
 from .resolver import Resolver
 from .runtime.journal import Append, Journal
-from .runtime.ports import Clock, Random, Scheduler, SystemClock, SystemRandom
+from .runtime.ports import Cancel, Clock, Random, Scheduler, SystemClock, SystemRandom
 from .runtime.scheduler import ThreadScheduler
 from .runtime.system import System
 from .sources.adapter import SourceAdapter
@@ -62,6 +62,7 @@ class Session:
         settings: Quire,
         *,
         inputs: tuple[str, ...] = (),
+        list_id: str = EVERYTHING,
         clock: Clock | None = None,
         random: Random | None = None,
         scheduler: Scheduler | None = None,
@@ -71,6 +72,7 @@ class Session:
         Args:
             settings: all settings, as ``quire.config.loader`` gives them.
             inputs: names of the lists that are worked on; they are written into the log.
+            list_id: the id that their works are planned under; written into the log.
             clock: the clock port.
             random: the chance port.
             scheduler: the port that runs everything.
@@ -102,7 +104,7 @@ class Session:
             self._claim_library()
             self._lock = self.library.claim_worker(self.worker)
             self.library.remove_dead_locks()
-            self._started(inputs)
+            self._started(inputs, list_id)
             self._start_actors()
         except BaseException:
             self.store.close()
@@ -168,6 +170,10 @@ class Session:
         """Take up nothing more; ``work`` ends when what is in hand is done. Safe in a signal handler."""
         self._to.leases.tell(Drain())
 
+    def every(self, interval_s: float, call: Callable[[], None]) -> Cancel:
+        """Make a short call, which must not block, every ``interval_s`` seconds until it is cancelled."""
+        return Every(self._scheduler, interval_s, call)
+
     def statistics(self) -> dict[str, int]:
         """Counts of the session: ``requests``, ``bytes`` received, ``dead_letters``, messages by actor."""
         counts = {f"handled_{name}": one.handled for name, one in self._system.statistics().items()}
@@ -202,7 +208,7 @@ class Session:
         rehearsal = self.settings.web.stand_in is not None
         (row,) = self.store.rows(LIBRARY, [b"library"])
         if row is None:
-            created = LibraryCreated(self._random.uuid(), rehearsal, __version__)
+            created = LibraryCreated(self._random.uuid(), rehearsal, VERSION)
             self.store.append([Batch(LIBRARY_STREAM, (created,), expected_version=0)])
             (row,) = self.store.rows(LIBRARY, [b"library"])
         if row.rehearsal != rehearsal:
@@ -212,8 +218,8 @@ class Session:
                 f"{'a rehearsal' if rehearsal else 'real'}: name another folder with --library"
             )
 
-    def _started(self, inputs: tuple[str, ...]) -> None:
-        event = RunStarted(self.worker, "", inputs, __version__, os.getpid())
+    def _started(self, inputs: tuple[str, ...], list_id: str) -> None:
+        event = RunStarted(self.worker, list_id, inputs, VERSION, os.getpid())
         self.store.append([Batch(RUN_PREFIX + self.run_id, (event,), expected_version=0)])
 
     def _finished(self) -> None:
@@ -329,6 +335,27 @@ class Session:
             message = self._next_mail()
             if isinstance(message, Planned):
                 return message
+
+
+class Every:
+    """A call that is made again and again; calling this object ends it."""
+
+    def __init__(self, scheduler: Scheduler, interval_s: float, call: Callable[[], None]) -> None:
+        self._scheduler = scheduler
+        self._interval_s = interval_s
+        self._call = call
+        self._cancel: Cancel | None = scheduler.later(interval_s, self._turn)
+
+    def __call__(self) -> None:
+        """Make no further call."""
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def _turn(self) -> None:
+        self._call()
+        if self._cancel is not None:
+            self._cancel = self._scheduler.later(self._interval_s, self._turn)
 
 
 def _first_false() -> Iterator[bool]:

@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
 from ..errors import EnvironmentFault, QuireError
+from ..version import VERSION
 
 EXIT_INTERRUPTED = 130
 _EPILOG = """\
@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"quire {__version__}")
+    parser.add_argument("--version", action="version", version=f"quire {VERSION}")
     commands = _Commands(parser)
     _add_working_commands(commands)
     _add_status_commands(commands)

@@ -145,7 +145,7 @@ def resume(args: argparse.Namespace) -> int:
 def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None, list_id: str) -> int:
     """Plan the inputs, where there are any, work the list to its end, and report; returns the exit code."""
     names = inputs.names if inputs else ()
-    with _interrupts() as interrupts, Session(settings, inputs=names) as session:
+    with _interrupts() as interrupts, Session(settings, inputs=names, list_id=list_id) as session:
         progress = output.Progress(SystemClock())
         reader = _Reader(inputs, args, interrupts)
         planned = _planned(session, reader, list_id, args)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..actors.job_in_hand import OWNER_GONE
 from ..actors.lease_manager import POISON
 from ..events.facts import (
     CrashRecovery,
@@ -32,6 +33,8 @@ from .web import Ledger, World
 
 FAULTY_ONCE = frozenset({"busy_once", "unavailable_once", "reset_once", "stall_once"})
 """Fates of sound PDFs for which an honest client asks more than once."""
+PAGE_READER = "landing_scrape_pdf"
+"""The source that may find a PDF where it looks for a page, before it is a candidate."""
 SHOWN_MAX = 12
 """Findings of one kind that a report names; the rest is counted."""
 
@@ -48,11 +51,13 @@ class Download(msgspec.Struct):
     """Ops on it that were in flight when their worker died."""
     again: int = 0
     """Ops on it that ended without a result for another reason: cancelled as beaten, or broken."""
+    looks: int = 0
+    """Turns of the page reader that may have met it where they expected a page."""
 
     @property
     def allowed(self) -> int:
         """What the promise allows: one each, and one more for each time that it was cut off."""
-        return self.jobs + self.hit + self.again
+        return self.jobs + self.hit + self.again + self.looks
 
 
 class Account(msgspec.Struct):
@@ -97,7 +102,10 @@ class _Story:
         self.stored: Counter[tuple[str, int]] = Counter()
         self.runs: dict[str, int] = {}
         """Run → wall-clock time of its first event of a job."""
-        self.ops: dict[str, list[OperationStarted]] = defaultdict(list)
+        self.ops: dict[str, OperationStarted] = {}
+        self.readers: Counter[str] = Counter()
+        """Job → turns of the page reader."""
+        self.job_of: dict[str, str] = {}
         self.ends: dict[str, list[OperationCompleted]] = defaultdict(list)
         self._dead: set[str] = set()
 
@@ -130,7 +138,8 @@ class _Story:
             self.stored[(job_id, row.generation)] += event.state == State.FINALIZED
             account.poisoned += event.reason == POISON
         elif isinstance(event, OperationStarted):
-            self.ops[event.op_id].append(event)
+            self.ops[event.op_id], self.job_of[event.op_id] = event, job_id
+            self.readers[job_id] += event.about.get("source") == PAGE_READER and event.kind == "FALLBACK"
         elif isinstance(event, OperationCompleted):
             self.ends[event.op_id].append(event)
 
@@ -211,14 +220,16 @@ def _downloads(story: _Story, world: World, ledger: Ledger) -> list[Download]:
     """The sound PDFs that were streamed whole, with the requests for them and their explanations."""
     found: dict[str, Download] = {}
     whole: set[str] = set()
-    for op_id, starts in story.ops.items():
-        kind, url = starts[0].kind, str(starts[0].about.get("url", ""))
+    for op_id, start in story.ops.items():
+        kind, url = start.kind, str(start.about.get("url", ""))
         if kind not in ("HEAD", "STREAM") or not world.is_good(url) or world.fate(url) in FAULTY_ONCE:
             continue
         download = found.setdefault(url, Download(url, ledger.asked(url)))
         download.jobs += kind == "HEAD"
+        if start.about.get("source") == PAGE_READER:
+            download.looks += story.readers[story.job_of[op_id]]
         for end in story.ends[op_id]:
-            gone = end.code == "ABANDONED" and end.result.get("reason") == "owner_gone"
+            gone = end.code == "ABANDONED" and end.result.get("reason") == OWNER_GONE
             download.hit += gone
             download.again += not gone and end.code != "OK"
             if kind == "STREAM" and end.code == "OK":

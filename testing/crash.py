@@ -156,7 +156,7 @@ class Campaign:
             worker.kill()
             worker.wait()
             raise InvariantError(f"a worker on {self.library} does not end in {FINISH_S:.0f} s") from None
-        if code not in (0, 1):
+        if code not in (0, 1) or "Traceback" in self.last_words():
             raise InvariantError(f"a worker ended with exit code {code}: {self.last_words()}")
         return code
 

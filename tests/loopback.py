@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -124,7 +125,12 @@ async def loopback() -> AsyncIterator[Loopback]:
 
 
 class Aside:
-    """The one thing that a client needs of a scheduler, in the test's own loop."""
+    """The two things that a client needs of a scheduler: the test's own loop, and threads for names."""
+
+    def spawn(self, loop: Callable[[], None], *, name: str) -> threading.Thread:
+        thread = threading.Thread(target=loop, name=name, daemon=True)
+        thread.start()
+        return thread
 
     async def aside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -115,12 +116,10 @@ def test_policy_timeout_takes_effect():
 
 def test_per_source_timeout_stands_in_for_a_missing_policy():
     """The plan of the settings takes a policy's timeout, and the budget's where it names none."""
-    settings_ = load({}).fallback if False else _settings().fallback
+    settings_ = load(environ={}).settings.fallback
     timeouts = Plan.of(settings_).timeouts_ms
     assert timeouts["unpaywall_pdf"] == 6_000
     assert timeouts["landing_scrape_pdf"] == 12_000
-    import msgspec
-
     bare = msgspec.structs.replace(settings_, policies={})
     assert set(Plan.of(bare).timeouts_ms.values()) == {10_000}
     fewer = msgspec.structs.replace(settings_, disabled=("wayback_pdf",))
@@ -302,10 +301,6 @@ def test_stop_cancels_all_and_concludes_nothing():
     one.end("b", CANCELLED)
     assert one.final is None
     assert not one.machine.ended_by
-
-
-def _settings():
-    return load()[0] if isinstance(load(), tuple) else load()
 
 
 # Any interleaving

@@ -33,12 +33,12 @@ def works(items: list[Wanted | BadLine]) -> list[str]:
 
 
 def test_a_text_file_has_one_identifier_per_line_and_comments(tmp_path):
-    """Comments go, a fragment of a URL stays, a bare number is not guessed, the rest is read on."""
+    """Comments go, a bare number is not guessed, the rest is read on."""
     text = "# list\n10.1000/A # good\n\n123\nhttps://x.org/a#f\nnot one\narXiv:2101.00001v2\nPMC12\npmid:7"
     items = read(tmp_path, "a.txt", text)
     assert works(items) == [
         "doi:10.1000/a", "bad:4",
-        "url:https://x.org/a#f", "bad:6", "arxiv:2101.00001", "pmcid:PMC12", "pmid:7",
+        "url:https://x.org/a", "bad:6", "arxiv:2101.00001", "pmcid:PMC12", "pmid:7",
     ]  # fmt: skip
     assert items[1] == BadLine(
         str(tmp_path / "a.txt"), 4, "the bare number 123 could be several things", "pmid:123 or PMC123"

@@ -11,16 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from quire.actors.web.cookies import Cookies, http_date_s
 from quire.actors.web.guard import Guard
+from quire.actors.web.names import GuardedResolver
 from quire.actors.web.transport import (
     AddressRefused,
-    Cookies,
-    GuardedResolver,
     NameNotFound,
     ShortBody,
     TlsFailed,
     Transport,
-    http_date_s,
     ssl_context,
 )
 

@@ -33,10 +33,13 @@ from ..messages import (
 from ..runtime.actor import Actor
 from ..runtime.ports import Cancel, Clock, Scheduler
 from ..web.exchange import Download, Request, Saved, Web, WebError
+from ..web.walls import wall_reason
 from .finding import Finder, Found, Lookup
 
 log = logging.getLogger(__name__)
 
+GONE = frozenset({404, 410})
+"""Statuses whose page need not be read to know why there is no PDF."""
 STALE_PART = "part_busy"
 """Another process still holds the part of this job and epoch."""
 
@@ -129,7 +132,7 @@ class SourceAdapter(Actor):
             referer=candidate.referer,
             cookies=candidate.cookies,
         )
-        self._run(message.turn, turn, self._web.open(request))
+        self._run(message.turn, turn, self._look_at(request))
 
     def _save(self, message: Save) -> None:
         turn = self._turns.get(message.turn)
@@ -159,6 +162,19 @@ class SourceAdapter(Actor):
 
     def _run(self, turn_id: TurnId, turn: Turn, work: Coroutine[Any, Any, Any]) -> None:
         turn.cancel = self._scheduler.gather(work, lambda result: self.me.tell(Done(turn_id, result)))
+
+    async def _look_at(self, request: Request) -> Download:
+        """Open a candidate; a page that came instead is told from a wall."""
+        try:
+            return await self._web.open(request)
+        except WebError as error:
+            page = error.page
+            if page is None or error.status in GONE:
+                raise
+            wall = await self._scheduler.aside(lambda: wall_reason(page, request.url))
+            if wall != "not_a_pdf":
+                error.reason = wall
+            raise
 
     async def _stream(self, turn_id: TurnId, download: Download) -> Saved:
         """Save the open answer into the job's part; a part that is not whole is removed."""

@@ -273,6 +273,7 @@ REASONS: dict[str, Reason] = {
     "breaker_open": Reason("The host failed repeatedly and is left alone for a while.", _LATER),
     "rate_wait": Reason("The host's rate limit asks for a wait.", _LATER),
     "offline": Reason("quire runs in offline mode.", "Run again without --offline."),
+    "asked_already": Reason("Another source was asking for the same URL.", _NOTHING),
     "not_a_pdf": Reason("The URL gave something else than a PDF.", _NOTHING),
     "html_instead": Reason("The URL gave a web page instead of a PDF.", _NOTHING),
     "empty_body": Reason("The URL gave nothing.", _LATER),

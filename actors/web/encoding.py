@@ -235,8 +235,12 @@ class Body:
         stream = self._response.stream
         if not isinstance(stream, httpx.AsyncByteStream):
             raise InvariantError("a transport gave an answer that cannot be read in a coroutine")
+        is_plain = self.is_plain
         async for data in stream:
             self._count(len(data))
+            if is_plain:
+                yield data
+                continue
             for piece in self._inflater.feed(data):
                 yield piece
         self._inflater.finish()

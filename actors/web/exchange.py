@@ -31,7 +31,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     range_start: int = 0
     """Bytes of the file that are held already; ``open`` asks for the rest alone."""
     if_range: str = ""
-    """The strong validator kept with them (``ranges.strong_validator``); without one the whole is asked for."""
+    """The strong validator kept with them (``ranges.strong_validator``); without one, all is asked for."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +85,11 @@ class WebError(Exception):
     ``reason`` is a short code: ``http_404``, ``connect_failed``, ``read_timeout``, ``deadline``, ``stalled``,
     ``reset``, ``short_body``, ``too_large``, ``too_small``, ``inflates_too_far``, ``redirect_loop``,
     ``too_many_redirects``, ``bad_redirect``, ``address_refused``, ``name_not_found``, ``tls_failed``,
-    ``robots_disallowed``, ``robots_unreachable``, ``breaker_open``, ``rate_wait``, ``offline``, ``not_a_pdf``,
-    ``html_instead`` (a page where a PDF should be), ``empty_body``, ``soft_404`` (sent on to the home page),
-    ``bad_url``, ``bad_answer`` (no HTTP), ``bad_encoding`` (a compressed body that is damaged), ``bad_range``
-    (a 206 that is no honest continuation) and the wall reasons of the landing-page reader.
+    ``robots_disallowed``, ``robots_unreachable``, ``breaker_open``, ``rate_wait``, ``offline``,
+    ``not_a_pdf``, ``html_instead`` (a page where a PDF should be), ``empty_body``, ``soft_404`` (sent on to
+    the home page), ``bad_url``, ``bad_answer`` (no HTTP), ``bad_encoding`` (a compressed body that is
+    damaged), ``bad_range`` (a 206 that is no honest continuation) and the wall reasons of the landing-page
+    reader.
     """
 
     def __init__(

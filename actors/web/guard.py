@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urljoin
 
 import msgspec
@@ -17,6 +18,10 @@ import msgspec
 from ...events.keys import canonical_host
 
 URL_CHARS_MAX = 16_384
+PLACES_MAX = 2_048
+"""URLs whose parts are remembered: the gate, the client and a retry each ask for the same ones."""
+HOSTS_MAX = 2_048
+"""Hosts whose judgement is remembered."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#\\]*)([^#]*)", re.DOTALL)
 _UNSENDABLE = re.compile(r"[^\x21-\x7e]")
@@ -103,6 +108,7 @@ def _port(text: str, scheme: str) -> int:
     return int(text)
 
 
+@lru_cache(maxsize=PLACES_MAX)
 def place(url: str) -> Place:
     """Take a URL apart, changing nothing that a server could see except what cannot travel at all.
 
@@ -217,6 +223,23 @@ def is_public(address: Address) -> bool:
     return address.is_global
 
 
+@lru_cache(maxsize=HOSTS_MAX)
+def _refusal(host: str, *, rehearsal: bool) -> str:
+    """Why a host is not on the public web, or ``""``."""
+    address = literal_address(host)
+    if address is not None:
+        if rehearsal:
+            return f"{host} is an IP literal, which means nothing in a rehearsal"
+        return "" if is_public(address) else f"{host} is not a public address ({address})"
+    if ":" in host or _NUMBER.match(host.rsplit(".", 1)[-1]):
+        return f"{host[:80]!r} is a broken address"
+    if "." not in host:
+        return f"{host[:80]!r} is a name of the local network"
+    if host.endswith(_PRIVATE_SUFFIXES):
+        return f"{host[:80]!r} is a private name"
+    return "" if _NAME.match(host) and len(host) <= 253 else f"{host[:80]!r} is no host name"
+
+
 class Guard:
     """Judges places and addresses; ``allow_hosts`` are let through although they are private.
 
@@ -249,20 +272,6 @@ class Guard:
         """
         if asked.host in self._allowed or asked.site in self._allowed:
             return
-        why = self._refusal(asked.host)
+        why = _refusal(asked.host, rehearsal=self._rehearsal)
         if why:
             raise BadUrl("address_refused", why)
-
-    def _refusal(self, host: str) -> str:
-        address = literal_address(host)
-        if address is not None:
-            if self._rehearsal:
-                return f"{host} is an IP literal, which means nothing in a rehearsal"
-            return "" if is_public(address) else f"{host} is not a public address ({address})"
-        if ":" in host or _NUMBER.match(host.rsplit(".", 1)[-1]):
-            return f"{host[:80]!r} is a broken address"
-        if "." not in host:
-            return f"{host[:80]!r} is a name of the local network"
-        if host.endswith(_PRIVATE_SUFFIXES):
-            return f"{host[:80]!r} is a private name"
-        return "" if _NAME.match(host) and len(host) <= 253 else f"{host[:80]!r} is no host name"

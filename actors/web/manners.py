@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from ...config.settings import Gates
 from ...config.settings import Web as WebSettings
+from ...events.facts import AttemptOutcome
 from ..runtime.ports import Clock
 from .breaker import Breakers, Permit, Refusal
 from .call import Call
@@ -147,7 +148,7 @@ class Manners:
         said = self._breakers.ask(asked.site)
         if isinstance(said, Refusal):
             # A gate that is switched off does not open the breaker; it makes the turn count.
-            outcome = "skipped" if self._gates.skip_if_breaker_open else "nonretryable"
+            outcome: AttemptOutcome = "skipped" if self._gates.skip_if_breaker_open else "nonretryable"
             raise call.error(outcome, "breaker_open", asked.url, retry_after_s=said.wait_s)
         return said
 

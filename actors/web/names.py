@@ -84,7 +84,9 @@ class Lookups:
             OSError: ``LOOKUPS_WAITING_MAX`` are waiting already.
         """
         if self._waiting.qsize() >= LOOKUPS_WAITING_MAX:
-            raise OSError(f"{LOOKUPS_WAITING_MAX} names wait to be looked up: the name server does not answer")
+            raise OSError(
+                f"{LOOKUPS_WAITING_MAX} names wait to be looked up: the name server does not answer"
+            )
         settled: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._running += 1
         try:

@@ -285,11 +285,11 @@ class _Page:
             yield from self._mended(anchor.url, "anchor_score")
 
     def _mended(self, url: str, rule: str) -> Iterator[Link]:
+        """A repair before what it mends: where the repair fails, the link as it stands may still lead on."""
         mended = repaired(url)
         if mended:
             yield Link(mended[0], f"{rule}+{mended[1]}")
-        if not mended or mended[1] == "wiley_pdfdirect":
-            yield Link(url, rule)
+        yield Link(url, rule)
 
     def _framed(self, tree: Any) -> Iterator[Link]:
         for rule, xpath in FRAMES:

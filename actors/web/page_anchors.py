@@ -215,9 +215,11 @@ def signposts(tree: Any) -> Iterator[str]:
     yield from tree.xpath("//frame/@src")[:SIGNPOSTS_MAX]
     yield from tree.xpath("//*[contains(@class,'resource-line')]//a/@href")[:SIGNPOSTS_MAX]
     shown = sum(len(text.strip()) for text in tree.xpath(_SHOWN)[:2000])
+    for script in tree.xpath("//script[not(@src)]")[:40]:
+        code = (script.text or "").strip()[:4000]
+        # A script that begins with it sends everybody away; one within a shell page may do so later.
+        found = _LOCATION.match(code) or (_LOCATION.search(code) if shown < SHELL_CHARS_MAX else None)
+        if found:
+            yield found.group(1) or found.group(2)
     if shown < SHELL_CHARS_MAX:
-        for script in tree.xpath("//script[not(@src)]")[:40]:
-            found = _LOCATION.search((script.text or "")[:4000])
-            if found:
-                yield found.group(1) or found.group(2)
         yield from tree.xpath("//iframe/@src")[:SIGNPOSTS_MAX]

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from ... import __version__
 from ...config.settings import Web as WebSettings
 from ...errors import EnvironmentFault, UsageError
+from ...version import VERSION
 from ..runtime.ports import Clock
 from .breaker import Breakers, Permit, Verdict
 from .call import Call, retry_after_s
@@ -184,7 +184,7 @@ def _to_origin(origin: str) -> httpx.Request:
 def user_agent(contact_email: str | None) -> str:
     """Who we are, truthfully, and whom to write to."""
     contact = f"; mailto:{header_text(contact_email)}" if contact_email else ""
-    return f"quire/{__version__} (open-access papers{contact})"
+    return f"quire/{VERSION} (open-access papers{contact})"
 
 
 def header_text(text: str) -> str:
