@@ -318,12 +318,13 @@ class JobInHand:
 
 
 def _answered(ops: ledger.Ops) -> dict[str, Answered]:
+    """The final answers in the ledger; a page that was to be read on died with its reader, and is asked anew."""
     return {
         op_id: Answered(
             str(op.result.get("reason", "")), int(op.result.get("status", 0)), bool(op.about.get("dressed"))
         )
         for op_id, op in ledger.of_kind(ops, "HEAD")
-        if op.code == "NON_RETRYABLE"
+        if op.code == "NON_RETRYABLE" and not op.result.get("read_on")
     }
 
 

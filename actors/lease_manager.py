@@ -141,14 +141,25 @@ class LeaseManager(Actor):
         if self._list_id is None:
             return
         if not self._draining:
-            for job_id, row in choose(self._list_id):
-                if self._room() <= 0:
-                    break
-                if job_id not in self.in_hand and job_id not in self._asked:
-                    self._ask_for(job_id, row)
+            self._fill(choose(self._list_id))
         if not self.in_hand and not self._asked and (self._draining or not self._left(self._list_id)):
             self._list_id = None
             self._watch(Idle())
+
+    def _fill(self, jobs: Iterator[tuple[str, JobRow]]) -> None:
+        """Ask for jobs while there is room; one that may be poison only when there is nothing else to do."""
+        lonely: tuple[str, JobRow] | None = None
+        for job_id, row in jobs:
+            if self._room() <= 0:
+                return
+            if job_id in self.in_hand or job_id in self._asked:
+                continue
+            if self._lonely(row):
+                lonely = lonely or (job_id, row)
+            else:
+                self._ask_for(job_id, row, lonely=False)
+        if lonely is not None and not self.in_hand and not self._asked:
+            self._ask_for(*lonely, lonely=True)
 
     def _room(self) -> int:
         if self._alone:
@@ -220,11 +231,8 @@ class LeaseManager(Actor):
         deaths = row.takeovers + (row.lease is not None)
         return deaths >= self._settings.lease.lonely_after_takeovers
 
-    def _ask_for(self, job_id: str, row: JobRow) -> None:
-        """Ask the log for the job; a lonely one only into an empty hand."""
-        lonely = self._lonely(row)
-        if lonely and (self.in_hand or self._asked):
-            return
+    def _ask_for(self, job_id: str, row: JobRow, *, lonely: bool) -> None:
+        """Ask the log for the job."""
         self._alone = lonely
         grant = self._grant(row, lonely)
         self._asked[job_id] = grant

@@ -18,8 +18,9 @@ from ..events.projections import JOBS, LIBRARY, job_row_key
 from ..testing.web import World, serve  # the one place in the product that uses the test kit
 from . import output
 from .inputs import InputSet
-from .log import open_library
-from .run import SOME_FAILED, run_list
+from .library import open_library
+from .main import EXIT_SOME_FAILED
+from .run import run_list
 
 LIST_NAME = "demo.csv"
 MISSES_SHOWN = 20
@@ -37,7 +38,7 @@ def demo(args: argparse.Namespace) -> int:
         output.warn(f"a simulated web with {len(world.work_ids())} works at {served.url}")
         with InputSet([str(file)]) as inputs:
             code = run_list(_as_run(args), settings, inputs, inputs.list_id)
-            return code if code not in (0, SOME_FAILED) else _compared(world, settings, inputs)
+            return code if code not in (0, EXIT_SOME_FAILED) else _compared(world, settings, inputs)
 
 
 def _settings(library: str, url: str) -> Quire:
@@ -93,4 +94,4 @@ def _compared(world: World, settings: Quire, inputs: InputSet) -> int:
     output.warn(f"of {obtainable} works that can be had, {obtainable - len(missed)} came home right")
     for line in missed[:MISSES_SHOWN]:
         output.warn(f"  {line}")
-    return SOME_FAILED if missed else 0
+    return EXIT_SOME_FAILED if missed else 0

@@ -1,16 +1,13 @@
-"""The log itself: reading a library, ``log``, ``replay``, ``audit`` and ``rebuild``."""
+"""The log itself: ``log``, ``replay``, ``audit`` and ``rebuild``."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..actors.runtime.ports import NANOSECONDS, SystemClock, SystemRandom
-from ..config.settings import Quire
+from ..actors.runtime.ports import NANOSECONDS
 from ..errors import DamagedError, UsageError
 from ..events.facts import named, type_of
 from ..events.projections import JOBS, job_id_of
@@ -19,53 +16,15 @@ from ..store.audit import Expected, Report
 from ..store.audit import audit as audited
 from ..store.domain import QUIRE
 from ..store.interface import READ_LIMIT
-from ..store.library import Library
-from ..store.lmdb_store import LmdbStore
 from ..store.replay import View
 from ..store.replay import replay as replayed
 from . import output
-from .config import settings_of
+from .library import opened, scanned
+from .status import status_of, status_text
 
 FOLLOW_S = 1.0
 """How long one wait for new events lasts, in seconds; Ctrl-C is answered within it."""
 _DATA_CHARS = 160
-
-
-class Opened(NamedTuple):
-    """A library that is there."""
-
-    store: LmdbStore
-    library: Library
-    clock: SystemClock
-    settings: Quire
-
-
-def opened(args: argparse.Namespace, *, readonly: bool = True) -> AbstractContextManager[Opened]:
-    """The library that a command is about; see ``open_library``."""
-    return open_library(settings_of(args).settings, readonly=readonly)
-
-
-@contextmanager
-def open_library(settings: Quire, *, readonly: bool = True) -> Iterator[Opened]:
-    """The library of these settings, its log open until the block ends.
-
-    Raises:
-        UsageError: there is no such library.
-    """
-    library = Library.open_existing(Path(settings.library))
-    clock = SystemClock()
-    store = LmdbStore(
-        library.events,
-        QUIRE,
-        run_id=SystemRandom().uuid(),
-        clock=clock,
-        map_size=settings.store.map_size,
-        readonly=readonly,
-    )
-    try:
-        yield Opened(store, library, clock, settings)
-    finally:
-        store.close()
 
 
 def log(args: argparse.Namespace) -> int:
@@ -131,8 +90,6 @@ def moment_of(text: str) -> tuple[int | None, int | None]:
 
 def replay(args: argparse.Namespace) -> int:
     """``quire replay``: the status as it was."""
-    from .status import status_of, status_text  # status is built on this module
-
     position, time_ns = moment_of(args.at)
     with opened(args) as (store, *_):
         head = store.head().position
@@ -170,8 +127,6 @@ def audit(args: argparse.Namespace) -> int:
 
 
 def _expected(view: View) -> Iterator[Expected]:
-    from .status import scanned  # status is built on this module
-
     for key, row in scanned(view, JOBS):
         if row.home and row.artifact is not None:
             yield Expected(job_id_of(key), row.artifact.sha256, row.artifact.bytes)

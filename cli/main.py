@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ..errors import EnvironmentFault, QuireError
 from ..version import VERSION
 
+EXIT_SOME_FAILED = 1
 EXIT_INTERRUPTED = 130
 _EPILOG = """\
 exit codes: 0 all done, 1 some works failed, 2 usage, 3 the log or a file is damaged,
@@ -105,6 +106,7 @@ def _add_working_commands(commands: _Commands) -> None:
         "resume", "run:resume", "go on with whatever is left in the library", common, working
     )
     resume.add_argument("--worker-of", metavar="LIST", help=argparse.SUPPRESS)
+    resume.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     demo = commands.add("demo", "demo:demo", "the whole of it against a simulated web on loopback")
     demo.add_argument("--library", metavar="DIR", default="demo-library", help="default: demo-library")
     demo.add_argument("--keep", action="store_true", help="go on with the library of the last demo")
@@ -131,8 +133,9 @@ def _add_status_commands(commands: _Commands) -> None:
     retry.add_argument("--json", action="store_true")
     explain = commands.add("explain", "explain:explain", "in plain words, what became of a work", common)
     explain.add_argument(
-        "work", metavar="WORK|JOB", help="an identifier, a label, or (the start of) a job id"
+        "work", metavar="WORK|JOB", help="an identifier, URL or label, or (the start of) a job id"
     )
+    explain.add_argument("--all", action="store_true", help="every event of it")
     explain.add_argument("--json", action="store_true")
 
 

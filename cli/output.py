@@ -1,20 +1,13 @@
-"""What the commands print: tables and lines for people, JSON for scripts, progress on standard error."""
+"""What the commands print: tables and lines for people, JSON for scripts."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
-
-from ..actors.runtime.ports import NANOSECONDS, Clock
-
-REDRAW_S = 0.2
-"""Least time between two drawings of the progress line on a terminal, in seconds."""
-LINE_S = 10.0
-"""Time between two progress lines where standard error is no terminal, in seconds."""
 
 
 def say(text: str = "") -> None:
@@ -89,53 +82,6 @@ def counted(counts: Mapping[str, int]) -> str:
     """Names and counts on one line, the greatest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return " · ".join(f"{name} {count}" for name, count in ordered)
-
-
-class Progress:
-    """A line on standard error: redrawn on a terminal, written anew every 10 s elsewhere."""
-
-    def __init__(self, clock: Clock, *, stream: TextIO | None = None) -> None:
-        self._clock = clock
-        self._stream = stream or sys.stderr
-        self._redraws = self._stream.isatty()
-        self._started_ns = self._shown_ns = clock.boot_ns()
-        self._open = False
-
-    def __repr__(self) -> str:
-        return f"<Progress {'redrawn' if self._redraws else 'in lines'} after {self.elapsed_s:.1f} s>"
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since it was made."""
-        return (self._clock.boot_ns() - self._started_ns) / NANOSECONDS
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to show the next line."""
-        pause_s = REDRAW_S if self._redraws else LINE_S
-        return self._clock.boot_ns() - self._shown_ns >= pause_s * NANOSECONDS
-
-    def show(self, text: str) -> None:
-        """Show a line now."""
-        self._shown_ns = self._clock.boot_ns()
-        self._open = self._redraws
-        self._stream.write(f"\r\x1b[K{text}" if self._redraws else text + "\n")
-        self._stream.flush()
-
-    def end(self) -> None:
-        """Leave the line, so that what follows starts on a fresh one."""
-        if self._open:
-            self._stream.write("\n")
-            self._stream.flush()
-        self._open = False
-
-
-def remaining(unfinished: int, done: int, elapsed_s: float) -> str:
-    """Rate and time left in words, from what this run has done so far."""
-    if not done or elapsed_s <= 0:
-        return ""
-    rate = done / elapsed_s
-    return f"{rate:.1f}/s, about {human_time(unfinished / rate)} left"
 
 
 def flush() -> None:

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from ..actors.runtime.ports import NANOSECONDS
 from ..errors import UsageError
 from ..events.facts import JobRequeued
 from ..events.job import HOME, JobRow, State, stream_of
-from ..events.projections import COUNTS, EVERYTHING, JOBS, LEASED, job_id_of, job_row_key
+from ..events.projections import EVERYTHING, JOBS, LEASED, job_id_of, job_row_key
 from ..events.record import Appended, Batch
-from ..store.interface import READ_LIMIT
 from . import output
-from .explain import find_job
-from .log import Opened, opened
+from .library import Opened, Tables, as_line, counts_of, find_job, opened, scanned, under
 
 RETRY_BATCH = 500
 """Jobs requeued in one commit."""
 _RETRY_REASON = "asked by the user"
-
-
-class Tables(Protocol):
-    """What can be asked of a store, and of a replayed view of it."""
-
-    def rows(self, table: str, keys: Any) -> list[Any]:
-        """Rows under the keys."""
-        ...
-
-    def scan(
-        self, table: str, prefix: bytes = b"", *, after: bytes = b"", limit: int = READ_LIMIT
-    ) -> list[tuple[bytes, Any]]:
-        """Rows in key order."""
-        ...
-
-
-def scanned(tables: Tables, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, Any]]:
-    """All rows of a table, page by page."""
-    page = tables.scan(table, prefix)
-    while page:
-        yield from page
-        page = tables.scan(table, prefix, after=page[-1][0]) if len(page) >= READ_LIMIT else []
-
-
-def counts_of(tables: Tables, list_id: str = EVERYTHING) -> dict[str, int]:
-    """The tallies of a list: ``state:FAILED``, ``source:arxiv_pdf``, ``unfinished`` … → how many."""
-    prefix = f"{list_id}|".encode()
-    return {key[len(prefix) :].decode(): count for key, count in scanned(tables, COUNTS, prefix) if count}
-
-
-def under(counts: dict[str, int], kind: str) -> dict[str, int]:
-    """The counts of one kind by their name: ``under(counts, "state")`` → ``{"FAILED": 3}``."""
-    return {name[len(kind) + 1 :]: n for name, n in counts.items() if name.startswith(kind + ":")}
 
 
 def status_of(tables: Tables, list_id: str = EVERYTHING) -> dict[str, Any]:
@@ -147,35 +112,6 @@ def _leases(library: Opened) -> Iterator[dict[str, Any]]:
             "alive": library.library.is_alive(lease.worker),
             "alone": lease.alone,
         }
-
-
-def object_path(sha256: str) -> str:
-    """Where the PDF of a hash is, relative to the library."""
-    return f"objects/{sha256[:2]}/{sha256}.pdf"
-
-
-def as_line(job_id: str, row: JobRow) -> dict[str, Any]:
-    """A job as ``quire list --json`` gives it; the names are a promise to scripts."""
-    held = row.artifact if row.home else None
-    return {
-        "doi": row.work.doi,
-        "arxiv_id": row.work.arxiv_id,
-        "pmcid": row.work.pmcid,
-        "pmid": row.work.pmid,
-        "url": row.work.url,
-        "title": row.work.title,
-        "label": row.label,
-        "job_id": job_id,
-        "state": row.state.value,
-        "generation": row.generation,
-        "reason": row.reason,
-        "source": held.source if held else "",
-        "pdf_url": held.pdf_url if held else "",
-        "sha256": held.sha256 if held else "",
-        "path": object_path(held.sha256) if held else "",
-        "bytes": held.bytes if held else 0,
-        "attempts": row.attempts,
-    }
 
 
 def list_jobs(args: argparse.Namespace) -> int:

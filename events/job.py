@@ -229,11 +229,15 @@ def _op_started(row: JobRow, event: OperationStarted, recorded: Recorded[Any]) -
 
 def _op_completed(row: JobRow, event: OperationCompleted, _: Recorded[Any]) -> JobRow:
     spent = event.result.get("spent_ms", 0)
+    op = row.ops.get(event.op_id)
+    # What a dead owner had done already and is done again is no progress: else a job that kills its worker
+    # within a stream would look sound at every opening of the URL, and kill for ever.
+    progress = event.code != "ABANDONED" and not (op is not None and op.repeated)
     return msgspec.structs.replace(
         row,
         ops=ledger.completed(row.ops, event),
         spent_ms=max(row.spent_ms, spent if isinstance(spent, int) else 0),
-        takeovers=row.takeovers if event.code == "ABANDONED" else 0,
+        takeovers=0 if progress else row.takeovers,
     )
 
 

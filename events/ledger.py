@@ -40,6 +40,8 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
     result: dict[str, Value] = {}
     version: int = 0
     """Version of the job's stream at its intent: what stands for the order, which no table keeps."""
+    repeated: bool = False
+    """It had ended by itself before: another such end is no progress of the job."""
 
     @property
     def in_flight(self) -> bool:
@@ -57,7 +59,10 @@ Ops = dict[str, Op]
 
 def started(ops: Ops, event: OperationStarted, *, epoch: int, time_ns: int, version: int) -> Ops:
     """The ledger after an intent; an op that ran before is opened anew."""
-    return {**ops, event.op_id: Op(event.kind, event.about, epoch, time_ns, version=version)}
+    before = ops.get(event.op_id)
+    repeated = before is not None and (before.repeated or before.code not in (None, "ABANDONED"))
+    op = Op(event.kind, event.about, epoch, time_ns, version=version, repeated=repeated)
+    return {**ops, event.op_id: op}
 
 
 def completed(ops: Ops, event: OperationCompleted) -> Ops:

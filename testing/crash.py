@@ -123,7 +123,7 @@ class Campaign:
         self._chance = random.Random(seed)
         self._position = 0
         self._clock = SystemClock()
-        self._environ = {
+        self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")},
             "QUIRE_WORKS_IN_HAND": str(IN_HAND),
             **(environ or {}),
@@ -131,17 +131,20 @@ class Campaign:
         self.list = folder / "works.txt"
         self.list.write_text("\n".join(works or served.world.inputs()) + "\n", encoding="utf-8")
 
+        command = [sys.executable, "-m", "quire", "run", str(self.list), "--library", str(self.library)]
+        web = ["--stand-in", served.url, "--pacing", "none", "--email", EMAIL, "--json"]
+        self.command = [*command, *web]
+        """What a worker is started with."""
+
     def __repr__(self) -> str:
         return f"<Campaign on {self.library}, {len(self.kills)} kills>"
 
     def start(self, *further: str) -> subprocess.Popen[bytes]:
         """Start a worker: ``quire run LIST`` with the web's address."""
-        command = [sys.executable, "-m", "quire", "run", str(self.list), "--library", str(self.library)]
-        web = ["--stand-in", self.served.url, "--pacing", "none", "--email", EMAIL, "--json"]
         said = self.folder / "worker"
         with said.with_suffix(".err").open("ab") as errors, said.with_suffix(".out").open("ab") as out:
             return subprocess.Popen(
-                [*command, *web, *further], env=self._environ, cwd=self.folder, stdout=out, stderr=errors
+                [*self.command, *further], env=self.environ, cwd=self.folder, stdout=out, stderr=errors
             )
 
     def finish(self, worker: subprocess.Popen[bytes]) -> int:

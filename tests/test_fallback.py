@@ -303,6 +303,15 @@ def test_stop_cancels_all_and_concludes_nothing():
     assert not one.machine.ended_by
 
 
+def test_a_turn_is_cancelled_once():
+    """A front-runner that was stopped and then breaks is not cancelled a second time."""
+    one = driver()
+    one.advance()
+    one.front("a")
+    assert one.machine.stop("stopped") == [Cancel("a", 1, "stopped")]
+    assert one.machine.broken("a", one.now) == []
+
+
 # Any interleaving
 
 ENDS = st.sampled_from(
@@ -386,7 +395,9 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert start.attempt == self.numbered, "attempts are numbered without gaps"
         assert self.charged <= self.plan.total_attempts, "attempts are reserved before the start"
         assert 0 < start.timeout_ms <= self.plan.timeouts_ms[source]
-        assert self.spent + start.timeout_ms <= self.plan.total_timeout_ms, "time is reserved before the start"
+        assert self.spent + start.timeout_ms <= self.plan.total_timeout_ms, (
+            "time is reserved before the start"
+        )
         self.flight[source] = [start.attempt, None, self.now + start.timeout_ms]
         assert len(self.flight) <= self.plan.max_concurrent
         mates = [s for s in self.flight if TIER_OF[s] == tier]
@@ -513,7 +524,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(data=st.data())
     def gate_turns(self, data):
         source = data.draw(st.sampled_from(SOURCES))
-        if source not in self.held and not (self.gates[source] == "lacks"):
+        if source not in self.held and self.gates[source] != "lacks":
             self.gates[source] = data.draw(GATED.filter(lambda gate: gate != "lacks"))
 
     @rule(source=st.sampled_from(SOURCES), back=st.integers(1, 3))

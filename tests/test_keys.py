@@ -28,9 +28,7 @@ def sha256(text):
 )
 def test_job_key(work, work_id, url):
     """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8 and not escapes."""
-    text = (
-        f'{{"artifact_id":"pdf","kind":"JOB","role":"artifact","url":"{url}","v":1,"work_id":"{work_id}"}}'
-    )
+    text = f'{{"artifact_id":"pdf","kind":"JOB","role":"artifact","url":"{url}","v":1,"work_id":"{work_id}"}}'
     assert job_key(work) == sha256(text)
     assert job_url(work) == url
 
@@ -101,7 +99,9 @@ def test_canonical_url(url, canonical):
     assert canonical_url(canonical) == canonical
 
 
-@pytest.mark.parametrize("url", ["", "a.org/x", "/x", "http:", "http://", "http:///x", "http://./", "mailto:a@b"])
+@pytest.mark.parametrize(
+    "url", ["", "a.org/x", "/x", "http:", "http://", "http:///x", "http://./", "mailto:a@b"]
+)
 def test_no_absolute_url(url):
     """What is no absolute URL with a host is refused, by name."""
     with pytest.raises(ValueError, match="absolute URL"):
@@ -114,7 +114,11 @@ QUERY = st.text(st.sampled_from("ab=&%2F?./é"), max_size=12)
 
 
 @given(
-    st.sampled_from(["http", "HTTPS", "Http"]), HOST, st.sampled_from(["", ":80", ":443", ":8080"]), PATH, QUERY
+    st.sampled_from(["http", "HTTPS", "Http"]),
+    HOST,
+    st.sampled_from(["", ":80", ":443", ":8080"]),
+    PATH,
+    QUERY,
 )
 def test_canonical_form_is_a_fixed_point(scheme, host, port, path, query):
     """The canonical form of a canonical form is itself, and keeps the query."""

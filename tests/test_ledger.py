@@ -14,7 +14,9 @@ DETERMINISTIC = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def began(ops, op_id, kind="HEAD", version=1):
-    return ledger.started(ops, OperationStarted(op_id, kind, {"url": "u"}), epoch=3, time_ns=9, version=version)
+    return ledger.started(
+        ops, OperationStarted(op_id, kind, {"url": "u"}), epoch=3, time_ns=9, version=version
+    )
 
 
 def stored(ops):

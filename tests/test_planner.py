@@ -265,9 +265,10 @@ def test_two_planners_on_one_library(tmp_path):
     assert sum(total["unfinished"] for total in totals) == RACE_WORKS
     bench = Bench(folder)
     try:
-        assert bench.store.rows(COUNTS, [count_name(ONE, "unfinished"), count_name(TWO, "unfinished")]) == [
-            RACE_WORKS
-        ] * 2
+        assert (
+            bench.store.rows(COUNTS, [count_name(ONE, "unfinished"), count_name(TWO, "unfinished")])
+            == [RACE_WORKS] * 2
+        )
         events = [recorded.event for recorded in bench.store.read()]
         assert sum(isinstance(event, JobPlanned) for event in events) == RACE_WORKS
         assert sum(isinstance(event, JobListed) for event in events) == RACE_WORKS

@@ -49,8 +49,11 @@ JOB_IDS = [f"{number:02x}" * 32 for number in range(4)]
 LISTS = ["1" * 16, "2" * 16, EVERYTHING]
 WORKERS = ["a" * 32, "b" * 32]
 WORKS = [Work(doi="10.1000/x"), Work(pmid="5"), Work(url="HTTP://A.org/p"), Work(title="t" * 300)]
-ARTIFACTS = [Artifact(c * 64, 10, s, u, "has_page") for c, s, u in
-             [("a", "arxiv_pdf", "https://a.org/1.pdf"), ("a", "", ""), ("b", "pmc_pdf", "http://a.org/p")]]  # fmt: skip
+ARTIFACTS = [
+    Artifact("a" * 64, 10, "arxiv_pdf", "https://a.org/1.pdf", "has_page"),
+    Artifact("a" * 64, 10),
+    Artifact("b" * 64, 10, "pmc_pdf", "http://a.org/p", "has_page"),
+]
 
 EVENTS = st.one_of(
     st.builds(JobListed, st.sampled_from(LISTS)),
@@ -112,7 +115,9 @@ def check(store):
     told = dict(store.scan(COUNTS))
     assert {name: told.get(name) for name in counts} == dict(counts)
     assert all(count > 0 for count in told.values())
-    assert sum(n for name, n in told.items() if name.startswith(count_name(EVERYTHING, "state:"))) == len(rows)
+    assert sum(n for name, n in told.items() if name.startswith(count_name(EVERYTHING, "state:"))) == len(
+        rows
+    )
     for worker in WORKERS:
         held = [k for k, r in rows.items() if r.lease is not None and r.lease.worker == worker]
         assert entries(store, LEASED, worker.encode()) == sorted(held)
@@ -120,7 +125,12 @@ def check(store):
         assert set(entries(store, LISTED, list_prefix(list_id))) == {
             k for k, r in rows.items() if list_id in r.lists
         }
-    for scheme, value in [("doi", "10.1000/x"), ("pmid", "5"), ("url", "http://a.org/p"), ("sha256", "a" * 64)]:
+    for scheme, value in [
+        ("doi", "10.1000/x"),
+        ("pmid", "5"),
+        ("url", "http://a.org/p"),
+        ("sha256", "a" * 64),
+    ]:
         home = {k: r for k, r in rows.items() if r.state in HOME and r.artifact}
         named = {k for k, r in home.items() if (scheme, value) in r.work.identifiers()}
         named |= {k for k, r in home.items() if scheme == "sha256" and r.artifact.sha256 == value}

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quire.events.keys import job_key
-from quire.events.work import Work, normal_arxiv, normal_doi, normal_pmcid, normal_pmid, normal_url, parse_work
+from quire.events.work import (
+    Work,
+    normal_arxiv,
+    normal_doi,
+    normal_pmcid,
+    normal_pmid,
+    normal_url,
+    parse_work,
+)
 
 RECORDS = (
     Path(__file__).resolve().parents[1].parent / "shared" / "data" / "api" / "unpaywall_records.jsonl.gz"
@@ -162,7 +170,10 @@ def test_urls_that_cannot_be_read_name_no_work(text):
 
 def test_a_url_is_one_work_however_it_is_written():
     """Spellings that canonical form makes equal are one job, also where the work was not parsed."""
-    spellings = ["HTTP://Example.ORG:80/a/./b?x=1&utm_source=y#part", "http://example.org/a/b?x=1&utm_source=y"]
+    spellings = [
+        "HTTP://Example.ORG:80/a/./b?x=1&utm_source=y#part",
+        "http://example.org/a/b?x=1&utm_source=y",
+    ]
     works = [parse_work(text) for text in spellings] + [Work(url=text) for text in spellings]
     assert len({job_key(work) for work in works}) == 1
     assert {work.work_id for work in works} == {"url:http://example.org/a/b?x=1&utm_source=y"}

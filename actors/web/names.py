@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import queue
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -69,11 +70,12 @@ class Lookups:
         self._scheduler = scheduler
         self._threads_max = threads_max
         self._waiting: queue.SimpleQueue[_Lookup[Any] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards the two below
         self._threads = 0
-        self._running = 0  # asked for and not ended; more than threads means that one more is worth it
+        self._unfinished = 0  # by the threads, whoever still waits: a cancelled one holds its thread on
 
     def __repr__(self) -> str:
-        return f"<Lookups running={self._running} threads={self._threads} of {self._threads_max}>"
+        return f"<Lookups unfinished={self._unfinished} threads={self._threads} of {self._threads_max}>"
 
     async def run(self, work: Callable[[], T]) -> T:
         """Await a look-up.
@@ -88,25 +90,30 @@ class Lookups:
                 f"{LOOKUPS_WAITING_MAX} names wait to be looked up: the name server does not answer"
             )
         settled: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._running += 1
-        try:
-            self._waiting.put(_Lookup(work, settled))
-            if self._threads < min(self._running, self._threads_max):
-                self._threads += 1
-                self._scheduler.spawn(self._serve, name=f"quire-names-{self._threads}")
-            return await settled
-        finally:
-            self._running -= 1
+        self._enter(_Lookup(work, settled))
+        return await settled
 
     def close(self) -> None:
         """Let the threads end once what they have begun is over; does not wait for them."""
-        for _ in range(self._threads):
-            self._waiting.put(None)
-        self._threads = 0
+        with self._lock:
+            for _ in range(self._threads):
+                self._waiting.put(None)
+            self._threads = 0
+
+    def _enter(self, lookup: _Lookup[Any]) -> None:
+        """Queue it, with one more thread where all are busy and there may be more."""
+        with self._lock:
+            self._unfinished += 1
+            self._waiting.put(lookup)
+            if self._threads < min(self._unfinished, self._threads_max):
+                self._threads += 1
+                self._scheduler.spawn(self._serve, name=f"quire-names-{self._threads}")
 
     def _serve(self) -> None:
         while (lookup := self._waiting.get()) is not None:
             lookup.run()
+            with self._lock:
+                self._unfinished -= 1
 
 
 class GuardedResolver(AbstractResolver):

@@ -1,0 +1,86 @@
+"""The works of the inputs on their way to the planner, and what became of them there."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import heapq
+import sys
+from collections.abc import Callable, Iterator
+
+from ..actors.outcome import Planned, Wanted
+from .inputs import BadLine, InputSet
+
+BAD_LINES_SHOWN = 20
+"""Bad lines that a run prints; ``--dry-run`` prints all of them."""
+
+
+class Reader:
+    """The works of the inputs on their way to the planner; bad lines are told on the way."""
+
+    def __init__(
+        self,
+        inputs: InputSet | None,
+        args: argparse.Namespace,
+        say: Callable[[str], None],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._inputs = inputs or ()
+        self._sample: int | None = getattr(args, "sample", None)
+        self._seed: int = getattr(args, "seed", 0)
+        self._say = say
+        self._stopped = stopped
+        self._shown_max = sys.maxsize if getattr(args, "dry_run", False) else BAD_LINES_SHOWN
+        self.read = 0
+        self.bad = 0
+
+    def __repr__(self) -> str:
+        return f"<Reader {self.read} works, {self.bad} bad lines>"
+
+    def __iter__(self) -> Iterator[Wanted]:
+        return self._all() if self._sample is None else iter(self._drawn(self._sample))
+
+    def _all(self) -> Iterator[Wanted]:
+        for item in self._inputs:
+            if self._stopped():
+                return
+            if isinstance(item, Wanted):
+                self.read += 1
+                yield item
+            else:
+                self._tell(item)
+        if self.bad > self._shown_max:
+            self._say(f"… and {self.bad - self._shown_max} more such lines; --dry-run names all")
+
+    def _drawn(self, count: int) -> list[Wanted]:
+        """The works with the smallest hashes of seed and work: the same ones for the same seed and list."""
+
+        def lot(item: Wanted) -> bytes:
+            return hashlib.sha256(f"{self._seed}:{item.work.work_id}".encode()).digest()
+
+        return heapq.nsmallest(count, self._all(), key=lot)
+
+    def _tell(self, line: BadLine) -> None:
+        self.bad += 1
+        if self.bad <= self._shown_max:
+            self._say(str(line))
+
+    @property
+    def blame(self) -> str:
+        """Why there may be no work in it."""
+        return f"; {self.bad} bad lines, named above" if self.bad else ": it is empty"
+
+
+def planned_text(planned: Planned) -> str:
+    """What became of the works of a list when they were planned."""
+    parts = [f"{planned.works} works: {planned.new} new"]
+    for count, what in (
+        (planned.unfinished, "unfinished"),
+        (planned.requeued, "tried again"),
+        (planned.home, "home already"),
+        (planned.failed, "failed for good or not yet due (--retry-failed takes them too)"),
+        (planned.doubled, "named twice"),
+    ):
+        if count:
+            parts.append(f"{count} {what}")
+    return ", ".join(parts)
