@@ -318,7 +318,7 @@ class JobInHand:
 
 
 def _answered(ops: ledger.Ops) -> dict[str, Answered]:
-    """The final answers in the ledger; a page that was to be read on died with its reader, and is asked anew."""
+    """The final answers in the ledger; a page that was to be read on died with its reader: ask anew."""
     return {
         op_id: Answered(
             str(op.result.get("reason", "")), int(op.result.get("status", 0)), bool(op.about.get("dressed"))

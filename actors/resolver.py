@@ -466,12 +466,9 @@ class Resolver(Actor):
             code: OpCode = "RETRYABLE" if message.outcome in fallback.WORTH_ANOTHER else "NON_RETRYABLE"
             if message.outcome == "skipped":
                 code = "ABANDONED"
-            read_on = int(message.page is not None and turn.id.source == LANDING_READER)
-            events.append(
-                job.end(
-                    op_id, kind, code, reason=message.reason, status=message.status, read_on=read_on or ""
-                )
-            )
+            read_on: Value = 1 if message.page is not None and turn.id.source == LANDING_READER else ""
+            status = message.status
+            events.append(job.end(op_id, kind, code, reason=message.reason, status=status, read_on=read_on))
             if kind == "HEAD" and code == "NON_RETRYABLE" and turn.candidate is not None:
                 job.answered[op_id] = Answered(message.reason, message.status, dressed(turn.candidate))
         turn.effect = None

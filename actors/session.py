@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..events.projections import (
     RUN_PREFIX,
 )
 from ..events.record import Batch
+from ..events.work import normal_url
 from ..store.domain import QUIRE
 from ..store.interface import EventStore
 from ..store.library import Library
@@ -133,12 +135,13 @@ class Session:
             retry_failed: also take up failures that would not be tried again.
 
         Raises:
+            UsageError: a work has no identifier and no title, or a URL that is none.
             QuireError: the session had to stop.
         """
         since = self.store.head().position
         total = Planned()
         ahead = 0
-        works = iter(wanted)
+        works = map(_checked, wanted)
         while chunk := tuple(islice(works, CHUNK_WORKS)):
             self._to.planner.tell(PlanChunk(chunk, list_id, retry_failed, since))
             ahead += 1
@@ -196,7 +199,9 @@ class Session:
             [to.journal],
         ]
         self._system.stop(phases, timeout_s=STOP_S)
-        self._scheduler.gather(self._web.close(), lambda _: None)
+        closed = threading.Event()
+        self._scheduler.gather(self._web.close(), lambda _: closed.set())
+        closed.wait(STOP_S)
         self._scheduler.close()
         self.store.close()
         self._lock.release()
@@ -335,6 +340,16 @@ class Session:
             message = self._next_mail()
             if isinstance(message, Planned):
                 return message
+
+
+def _checked(wanted: Wanted) -> Wanted:
+    """The work, if a job can be made of it."""
+    work = wanted.work
+    if not work.work_id:
+        raise UsageError(f"a work without identifier and title cannot be planned: {wanted!r}")
+    if work.url and normal_url(work.url) is None:
+        raise UsageError(f"{work.url!r} is no URL: give an absolute http or https URL")
+    return wanted
 
 
 class Every:

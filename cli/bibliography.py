@@ -10,7 +10,6 @@ from ..actors.outcome import Wanted
 from ..events.work import normal_arxiv, normal_doi, parse_work
 from . import bibtex
 from .fields import BadLine, Entry, Refused, entry_of, wanted
-from .lines import check_length
 
 RECORD_CHARS_MAX = 1 << 20
 """Longest RIS record that is kept, in characters."""
@@ -27,30 +26,21 @@ _BIBTEX_EXAMPLE = "@article{key, doi = {10.1371/journal.pone.0000217}}"
 def read_bibtex(file: str, lines: Iterator[tuple[int, str]]) -> Iterator[Entry]:
     """One work per entry; its key is the label."""
     macros: dict[str, str] = {}
-    for block in bibtex.blocks(_whole(lines)):
+    for block in bibtex.blocks(lines):
         if block.kind == "string":
             trouble = _define(block, macros)
             if trouble:
                 what = f"the @string {trouble}"
-                yield Entry(BadLine(file, block.line, what, '@string{name = "text"}'), block.raw, file, block.line)
+                yield Entry(
+                    BadLine(file, block.line, what, '@string{name = "text"}'), block.raw, file, block.line
+                )
         elif block.kind not in _NO_WORKS:
             yield entry_of(file, block.line, block.raw, _from_block, block, macros)
 
 
 def macros_in(lines: Iterator[tuple[int, str]]) -> str:
     """The ``@string`` blocks of a file as they stand in it, for the head of another file."""
-    return "".join(block.raw for block in bibtex.blocks(_whole(lines)) if block.kind == "string")
-
-
-def _whole(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """The lines; what is left of one that was cut starts no block that would be read in part."""
-    for number, line in lines:
-        try:
-            check_length(line)
-        except Refused:
-            yield number, "\n"
-        else:
-            yield number, line
+    return "".join(block.raw for block in bibtex.blocks(lines) if block.kind == "string")
 
 
 def _define(block: bibtex.Block, macros: dict[str, str]) -> str:
@@ -111,7 +101,7 @@ _TAG = re.compile(r"\ufeff?[ \t]*([A-Z][A-Z0-9])[ \t]{1,3}-(?:[ \t]+(.*))?$")
 _TITLES = ("TI", "T1")
 _LINKS = ("UR", "LK", "L2", "L1")
 _KEPT = frozenset({"TY", "DO", "M3", "AN", "C2", "ID", "DB", "DP", *_TITLES, *_LINKS})
-"""Tags that name a work (https://en.wikipedia.org/wiki/RIS_(file_format)); DB and DP say whose number AN is."""
+"""Tags that name a work; DB and DP say whose number AN is. https://en.wikipedia.org/wiki/RIS_(file_format)"""
 
 
 class _Record:
@@ -166,23 +156,20 @@ def read_ris(file: str, lines: Iterator[tuple[int, str]]) -> Iterator[Entry]:
 
 def _from_ris(said: Mapping[str, list[str]], chars: int) -> Wanted:
     if chars > RECORD_CHARS_MAX:
-        raise Refused("the record is too long", f"at most {RECORD_CHARS_MAX} characters, and an ER at its end")
+        raise Refused(
+            "the record is too long", f"at most {RECORD_CHARS_MAX} characters, and an ER at its end"
+        )
     origin = " ".join(said.get("DB", []) + said.get("DP", [])).lower()
     numbers = said.get("AN", [])
     in_pubmed = any(name in origin for name in ("pubmed", "nlm", "medline"))
-    linked = [*_known(numbers), *(link for tag in _LINKS for link in said.get(tag, []))]
+    linked = [*numbers, *(link for tag in _LINKS for link in said.get(tag, []))]
     return wanted(
         {
             "doi": said.get("DO") or [text for text in said.get("M3", []) if normal_doi(text)],
             "pmcid": [text for text in said.get("C2", []) if text.upper().startswith("PMC")],
             "pmid": [text for text in numbers if in_pubmed and text.isdecimal()],
-            "url": [text for text in linked if parse_work(text)] or linked,
+            "url": [text for text in linked if parse_work(text)],
             "title": [text for tag in _TITLES for text in said.get(tag, [])],
             "label": said.get("ID", []),
         }
     )
-
-
-def _known(texts: list[str]) -> list[str]:
-    """Of accession numbers those that say what they are: ``PMID:1``, ``PMC1``, ``arXiv:2101.00001``."""
-    return [text for text in texts if parse_work(text)]

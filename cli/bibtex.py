@@ -21,7 +21,9 @@ MACRO_CHARS_MAX = 1_000
 _START = re.compile(r"@[ \t]*([A-Za-z][\w-]*)\s*([{(])")
 _CUT_START = re.compile(r"@[ \t]*[A-Za-z][\w-]*[ \t]*\n")
 """A block's start whose brace stands on the next line."""
-_FRESH = re.compile(r"[ \t]*@[ \t]*(?:(?i:string|preamble|comment)[ \t]*[{(]|[A-Za-z][\w-]*[ \t]*\{[^\s{},=]*\s*(?:,|$))")
+_FRESH = re.compile(
+    r"[ \t]*@[ \t]*(?:(?i:string|preamble|comment)[ \t]*[{(]|[A-Za-z][\w-]*[ \t]*\{[^\s{},=]*\s*(?:,|$))"
+)
 """A line that can only be the start of a block."""
 _BRACES = re.compile(r"[{}]")
 _BRACES_QUOTES = re.compile(r'[{}"]')
@@ -29,6 +31,7 @@ _PARENS = re.compile(r'[{}")]')
 _GAP = re.compile(r"(?:[\s,]+|%[^\n]*)*")
 _NAME = re.compile(r"([^\s=,{}\"#()'%@]+)\s*=\s*")
 _WORD = re.compile(r'[^\s,#{}"=]*')
+_MACRO = re.compile(r"[A-Za-z][^/]*")
 _JOINT = re.compile(r"\s*#\s*")
 
 
@@ -191,7 +194,8 @@ def _closing(body: str, at: int, mark: str) -> int | None:
 def value_of(pieces: list[tuple[bool, str]], macros: Mapping[str, str]) -> str:
     """The value of joined pieces; a macro that nobody defined is empty, as it is to BibTeX."""
     return "".join(
-        piece if not is_word or piece.isdecimal() else macros.get(piece.lower(), "") for is_word, piece in pieces
+        macros.get(piece.lower(), "") if is_word and _MACRO.fullmatch(piece) else piece
+        for is_word, piece in pieces
     )
 
 
@@ -199,14 +203,15 @@ def value_of(pieces: list[tuple[bool, str]], macros: Mapping[str, str]) -> str:
 
 _SYMBOLS = {
     "ss": "ß", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ",
-    "aa": "å", "AA": "Å", "i": "ı", "j": "ȷ", "dh": "ð", "DH": "Ð", "th": "þ", "TH": "Þ", "dj": "đ", "DJ": "Đ",
-    "textasciitilde": "~", "sim": "~", "textasciicircum": "^", "textbackslash": "\\", "textunderscore": "_",
-    "textbraceleft": "{", "textbraceright": "}", "textless": "<", "textgreater": ">", "textbar": "|", "lt": "<",
-    "gt": ">", "textendash": "–", "textemdash": "—", "textquoteright": "’", "textquoteleft": "‘",
-    "textquotedblleft": "“", "textquotedblright": "”", "textquotesingle": "'", "textquotedbl": '"',
-    "textdollar": "$", "textregistered": "®", "texttrademark": "™", "textdegree": "°", "textmu": "µ",
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "kappa": "κ", "lambda": "λ", "mu": "μ",
-    "pi": "π", "sigma": "σ", "tau": "τ", "omega": "ω", "times": "×", "pm": "±", "infty": "∞", "leq": "≤", "geq": "≥",
+    "aa": "å", "AA": "Å", "i": "ı", "j": "ȷ", "dh": "ð", "DH": "Ð", "th": "þ", "TH": "Þ", "dj": "đ",
+    "DJ": "Đ", "textasciitilde": "~", "sim": "~", "textasciicircum": "^", "textbackslash": "\\",
+    "textunderscore": "_", "textbraceleft": "{", "textbraceright": "}", "textless": "<", "textgreater": ">",
+    "lt": "<", "gt": ">", "textbar": "|", "textendash": "–", "textemdash": "—", "textquoteright": "’",
+    "textquoteleft": "‘", "textquotedblleft": "“", "textquotedblright": "”", "textquotesingle": "'",
+    "textquotedbl": '"', "textdollar": "$", "textregistered": "®", "texttrademark": "™", "textdegree": "°",
+    "textmu": "µ", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "kappa": "κ",
+    "lambda": "λ", "mu": "μ", "pi": "π", "sigma": "σ", "tau": "τ", "omega": "ω", "times": "×", "pm": "±",
+    "infty": "∞", "leq": "≤", "geq": "≥",
 }  # fmt: skip
 _ACCENTS = {
     "`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", "=": "\u0304", "u": "\u0306", ".": "\u0307",
@@ -214,23 +219,26 @@ _ACCENTS = {
     "b": "\u0331",
 }  # fmt: skip
 _TEX = re.compile(
-    r"\\(?:(?P<accent>[`'^\"~=.]|[uvHckrbd](?![A-Za-z]))\s*\{?\s*(?P<on>\\?[A-Za-z])(?![A-Za-z])\s*\}?"
-    r"|(?P<accent1>[`'^\"~=.])\s*(?P<on1>\\?[A-Za-z])"
-    r"|(?P<href>href)\s*\{[^{}]*\}"
-    r"|(?P<symbol>[A-Za-z]+)(?:\{\}|\s*)"
+    r"\\(?:(?P<accent>[`'^\"~=.]|[uvHckrbd](?![A-Za-z])) ?\{? ?(?P<on>\\?[A-Za-z])(?![A-Za-z]) ?\}?"
+    r"|(?P<accent1>[`'^\"~=.]) ?(?P<on1>\\?[A-Za-z])"
+    r"|href ?\{[^{}]*\}"
+    r"|(?P<symbol>[A-Za-z]+)(?:\{\}| ?)"
     r"|(?P<escaped>[&%$#_{}])"
-    r"|(?P<space>[\s,;:!])"
+    r"|(?P<space>[ ,;:!])"
     r"|.?)"
     r"|(?P<dash>-{2,3})|(?P<tie>~)|[{}$]"
 )
-_TEX_IN_NAMES = re.compile(r"\\(?:(?P<symbol>[A-Za-z]+)(?:\{\}|\s*)|(?P<escaped>[&%$#_{}~^\\])|.?)|[{}$]")
+_TEX_IN_NAMES = re.compile(
+    r"\\(?:(?P<symbol>[A-Za-z]+)(?:\{\}| ?)|(?P<escaped>[&%$#_{}~^\\])|.?)"
+    r"|\$(?P<math>[<>_]|\\sim ?)\$|[{}]"
+)
 _WRAPPED = re.compile(r"\\(?:url|path|nolinkurl)\s*\{(.*)\}", re.DOTALL)
 _LINKED = re.compile(r"\\href\s*\{([^{}]*)\}\s*\{.*\}", re.DOTALL)
 
 
 def text_of(tex: str) -> str:
     """A title in TeX as text on one line: accents, symbols and dashes put in, commands and braces dropped."""
-    return " ".join(_TEX.sub(_as_text, tex).split())
+    return " ".join(_TEX.sub(_as_text, " ".join(tex.split())).split())
 
 
 def _as_text(found: re.Match[str]) -> str:
@@ -247,7 +255,7 @@ def _as_text(found: re.Match[str]) -> str:
 
 def name_of(tex: str) -> str:
     """A DOI, URL or other name in TeX as it is meant: escapes and braces dropped, nothing else altered."""
-    tex = tex.strip()
+    tex = " ".join(tex.split())
     inner = _WRAPPED.fullmatch(tex) or _LINKED.fullmatch(tex)
     return " ".join(_TEX_IN_NAMES.sub(_as_name, inner[1] if inner else tex).split())
 
@@ -255,6 +263,8 @@ def name_of(tex: str) -> str:
 def _as_name(found: re.Match[str]) -> str:
     if found["symbol"]:
         return _SYMBOLS.get(found["symbol"], "")
+    if found["math"]:
+        return found["math"] if found["math"] in "<>_" else "~"
     return found["escaped"] or ""
 
 

@@ -33,7 +33,7 @@ def dry_run(args: argparse.Namespace, settings: Quire, inputs: InputSet) -> int:
     if args.json:
         output.say_json({**msgspec.structs.asdict(planned), "bad_lines": reader.bad})
     else:
-        output.say(f"{planned_text(planned)}; {reader.bad} bad lines; nothing was planned")
+        output.say(f"{planned_text(planned)}; {output.many(reader.bad, 'bad line')}; nothing was planned")
     return EXIT_SOME_FAILED if reader.bad else 0
 
 

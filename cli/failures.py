@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
@@ -14,7 +14,8 @@ from ..events.job import JobRow, State
 from ..events.keys import job_key
 from ..events.projections import JOBS, LISTED, job_row_key, list_prefix
 from ..store.interface import READ_LIMIT, EventStore
-from .inputs import Entry, InputSet
+from .draft import text_draft_of
+from .inputs import Entry, Frame, InputSet
 
 FOLDER = "failures"
 """In the library, since nothing outside of it is ever written."""
@@ -29,12 +30,13 @@ def write_failures(store: EventStore, library: Path, *, list_id: str, inputs: In
         store: where the states are read.
         library: the folder that gets ``failures/NAME.form``.
         list_id: the list whose failures are meant.
-        inputs: what the list was read from. Inputs of one form with one header give a file of that form, line
-            for line as it was given; without inputs, or with mixed ones, it is ``.jsonl`` in quire's names.
+        inputs: what the list was read from. Inputs of one form, with the same column names and definitions,
+            give a file of that form, each record as it was given; without inputs, or with mixed ones, it is
+            ``.jsonl`` in quire's names.
     """
-    form, header = _form_of(inputs)
-    file = library / FOLDER / f"{_stem(inputs)}-{list_id[:8]}.{form}"
-    if inputs is None or form != inputs.inputs[0].form:
+    frame = _frame_of(inputs)
+    file = library / FOLDER / f"{_stem(inputs)}-{list_id[:8]}.{frame.form if frame else 'jsonl'}"
+    if inputs is None or frame is None:
         lines = _lines_from_rows(store, list_id)
     else:
         lines = _lines_from_inputs(store, inputs, list_id)
@@ -43,25 +45,19 @@ def write_failures(store: EventStore, library: Path, *, list_id: str, inputs: In
         file.unlink(missing_ok=True)
         return None
     file.parent.mkdir(exist_ok=True)
-    draft = file.with_name(f".{file.name}.new")
-    with draft.open("w", encoding="utf-8", newline="\n") as stream:
-        _write(stream, header, first, lines)
-    draft.replace(file)
+    with text_draft_of(file) as stream:
+        stream.write(frame.preamble if frame else "")
+        stream.write(first)
+        stream.writelines(lines)
     return file
 
 
-def _write(stream: TextIO, header: str, first: str, rest: Iterable[str]) -> None:
-    stream.write(header)
-    stream.write(first)
-    stream.writelines(rest)
-
-
-def _form_of(inputs: InputSet | None) -> tuple[str, str]:
-    """The form of the file and its line of column names."""
+def _frame_of(inputs: InputSet | None) -> Frame | None:
+    """What all inputs have around their records; None where they differ, or there are none."""
     if inputs is None or len({item.form for item in inputs.inputs}) != 1:
-        return "jsonl", ""
-    headers = {item.header() for item in inputs.inputs}
-    return (inputs.inputs[0].form, headers.pop()) if len(headers) == 1 else ("jsonl", "")
+        return None
+    frames = {item.frame() for item in inputs.inputs}
+    return frames.pop() if len(frames) == 1 else None
 
 
 def _stem(inputs: InputSet | None) -> str:

@@ -31,7 +31,7 @@ _COLUMNS = {
     **dict.fromkeys(("ti", "article_title", "document_title"), "title"),
     **dict.fromkeys(_LABELS, "label"),
 }
-"""Column or field, as ``column`` writes it → what it holds; also those of Scopus, Web of Science and PubMed."""
+"""Column or field, in plain spelling → what it holds; also as Scopus, Web of Science and PubMed name it."""
 _NOTHING = frozenset({"", "-", "n/a", "na", "none", "null", "nan"})
 _LISTING = re.compile(
     r"^https?://(?:(?:www\.|export\.)?arxiv\.org/(?:list|search|find|archive|year|a)(?:[/?#]|$)"
@@ -92,7 +92,7 @@ def column(name: str) -> str:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\s_.-]+", "_", name.strip(" \t\r\n\"'\ufeff").lower())
+    return re.sub(r"[\s_.-]+", "_", name.strip(" \t\r\n\"'#\ufeff").lower())
 
 
 def by_column(cells: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def wanted(fields: Mapping[str, Any]) -> Wanted:
 
 
 def texts_of(value: Any) -> list[str]:
-    """A value, or each one of a list, as text on one line; what says nothing (``""``, ``n/a``) is left out."""
+    """A value, or each of a list, as text on one line; what says nothing (``""``, ``n/a``) is left out."""
     values = value[:VALUES_MAX] if isinstance(value, list) else [value]
     return [text for item in values if (text := _text(item)).lower() not in _NOTHING]
 

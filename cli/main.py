@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import EnvironmentFault, QuireError
+from ..errors import EnvironmentFault, InvariantError, QuireError
 from ..version import VERSION
 
 EXIT_SOME_FAILED = 1
@@ -162,10 +163,16 @@ def _add_log_commands(commands: _Commands) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; usage errors of argparse leave by ``SystemExit(2)``."""
     args = build_parser().parse_args(argv)
-    module, name = args.function.split(":")
+    from .defects import DEFECTS, listen  # not at import: `quire --help` must not pay for it
+
+    listen()
+    _print_anything()
     try:
-        code = int(getattr(importlib.import_module(f"{__package__}.{module}"), name)(args))
+        code = _run(args)
         sys.stdout.flush()
+    except InvariantError as error:
+        DEFECTS.note(error)
+        return error.exit_code
     except QuireError as error:
         return _failed(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -176,7 +183,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _failed(f"the environment: {error}", EnvironmentFault.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last place: a user gets a line, never a traceback
+        DEFECTS.note(error)
+        return InvariantError.exit_code
     return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    module, name = args.function.split(":")
+    return int(getattr(importlib.import_module(f"{__package__}.{module}"), name)(args))
+
+
+def _print_anything() -> None:
+    """Names of files and titles may hold what the terminal's encoding does not."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _failed(message: str, code: int) -> int:

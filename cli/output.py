@@ -84,6 +84,11 @@ def counted(counts: Mapping[str, int]) -> str:
     return " · ".join(f"{name} {count}" for name, count in ordered)
 
 
+def many(count: int, noun: str) -> str:
+    """A count with its noun: ``1 work``, ``2 works``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def flush() -> None:
     """Hand over what was printed, for a reader who waits for it."""
     sys.stdout.flush()

@@ -6,7 +6,6 @@ import shutil
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
 from typing import TextIO
 
 from ..actors.runtime.ports import NANOSECONDS, Clock
@@ -84,7 +83,7 @@ class Progress:
                 self._stream.flush()
             self._drawn, self._ended = False, True
 
-    def text(self, counts: Mapping[str, int]) -> str:
+    def text(self, counts: dict[str, int]) -> str:
         """The line for these counts: by state, the rate of the last 30 s, and the time left."""
         states, waiting = under(counts, "state"), sum(under(counts, "waiting").values())
         home, failed = sum(states.get(state, 0) for state in HOME), states.get("FAILED", 0)
@@ -98,7 +97,7 @@ class Progress:
     def _pace(self, finished: int, unfinished: int) -> list[str]:
         """The rate and the time left; nothing before the first two looks."""
         now_ns = self._clock.boot_ns()
-        while self._finished and now_ns - self._finished[0][0] > RATE_S * NANOSECONDS:
+        while len(self._finished) > 1 and now_ns - self._finished[1][0] >= RATE_S * NANOSECONDS:
             self._finished.popleft()
         self._finished.append((now_ns, finished))
         then_ns, before = self._finished[0]

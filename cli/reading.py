@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ..actors.outcome import Planned, Wanted
 from .inputs import BadLine, InputSet
+from .output import many
 
 BAD_LINES_SHOWN = 20
 """Bad lines that a run prints; ``--dry-run`` prints all of them."""
@@ -68,12 +69,12 @@ class Reader:
     @property
     def blame(self) -> str:
         """Why there may be no work in it."""
-        return f"; {self.bad} bad lines, named above" if self.bad else ": it is empty"
+        return f"; {many(self.bad, 'bad line')}, named above" if self.bad else ": it is empty"
 
 
 def planned_text(planned: Planned) -> str:
     """What became of the works of a list when they were planned."""
-    parts = [f"{planned.works} works: {planned.new} new"]
+    parts = [f"{many(planned.works, 'work')}: {planned.new} new"]
     for count, what in (
         (planned.unfinished, "unfinished"),
         (planned.requeued, "tried again"),

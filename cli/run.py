@@ -152,11 +152,11 @@ def _report(
 
 def _summary_text(summary: dict[str, Any], counts: dict[str, int]) -> str:
     lines = [
-        f"{summary['jobs']} jobs of {summary['works']} works in {output.human_time(summary['elapsed_s'])}: "
+        f"{output.many(summary['jobs'], 'job')} of {output.many(summary['works'], 'work')} in {output.human_time(summary['elapsed_s'])}: "
         f"{summary['finalized']} finalized, {summary['deduped']} deduped, "
         f"{summary['skipped_duplicate']} held already, {summary['failed']} failed, "
         f"{summary['waiting']} waiting",
-        f"  {output.human_bytes(summary['bytes'])} in {summary['requests']} requests",
+        f"  {output.human_bytes(summary['bytes'])} in {output.many(summary['requests'], 'request')}",
     ]
     for title, kind in (("by source", "source"), ("failed", "reason"), ("waiting", "waiting")):
         if found := under(counts, kind):

@@ -15,6 +15,8 @@ from ..events.record import Appended, Batch
 from . import output
 from .library import Opened, Tables, as_line, counts_of, find_job, opened, scanned, under
 
+WATCH_S = 1.0
+"""Least time between two pictures of ``--watch``, in seconds."""
 RETRY_BATCH = 500
 """Jobs requeued in one commit."""
 _RETRY_REASON = "asked by the user"
@@ -42,7 +44,7 @@ def status_of(tables: Tables, list_id: str = EVERYTHING) -> dict[str, Any]:
 def status_text(found: dict[str, Any]) -> str:
     """The status for people."""
     lines = [
-        f"{found['jobs']} works: {found['home']} home, {found['unfinished']} unfinished "
+        f"{output.many(found['jobs'], 'work')}: {found['home']} home, {found['unfinished']} unfinished "
         f"({found['leased']} in hand), {found['failed']} failed "
         f"({found['failed_retryable']} may be tried again)"
     ]
@@ -58,17 +60,27 @@ def status_text(found: dict[str, Any]) -> str:
 
 
 def status(args: argparse.Namespace) -> int:
-    """``quire status``: counts by state, reason and source."""
+    """``quire status``: counts by state, reason and source; with ``--watch`` again as they change."""
     with opened(args) as library:
         _show_status(library, args)
-        position = library.store.head().position
-        while args.watch:
-            events = library.store.read(position, wait_s=1.0)
-            if events:
-                position = events[-1].position
-                _show_status(library, args)
-                output.flush()
+        if args.watch:
+            output.flush()
+            _watch(library, args)
     return 0
+
+
+def _watch(library: Opened, args: argparse.Namespace) -> None:
+    """Show the status anew after each change, but not more often than once in ``WATCH_S``; until Ctrl-C."""
+    store, clock = library.store, library.clock
+    shown, shown_ns = store.head().position, clock.boot_ns()
+    position = shown
+    while True:
+        store.read(position, limit=1, wait_s=WATCH_S)
+        position = store.head().position
+        if position > shown and clock.boot_ns() - shown_ns >= WATCH_S * NANOSECONDS:
+            _show_status(library, args)
+            output.flush()
+            shown, shown_ns = position, clock.boot_ns()
 
 
 def _show_status(library: Opened, args: argparse.Namespace) -> None:
@@ -157,7 +169,7 @@ def retry(args: argparse.Namespace) -> int:
     if args.json:
         output.say_json({"requeued": requeued, "refused": refused})
         return 0
-    output.say(f"{requeued} works will be tried again; go on with: quire resume")
+    output.say(f"{output.many(requeued, 'work')} will be tried again; go on with: quire resume")
     if refused:
         output.warn(f"{refused} were taken up by somebody else meanwhile")
     return 0

@@ -119,8 +119,8 @@ def read_table(file: str, lines: Iterator[tuple[int, str]]) -> Iterator[Entry]:
     layout = layout_of([line for _, line in sample])
     if layout is None:
         raise UsageError(
-            f"{file}:{sample[0][0]}: no column is named {', '.join(IDENTITY[:-1])} or {IDENTITY[-1]}, and none "
-            "holds identifiers; write the names in the first line, or one identifier per line in a .txt"
+            f"{file}:{sample[0][0]}: no column is named {', '.join(IDENTITY[:-1])} or {IDENTITY[-1]}, "
+            "and none holds identifiers; name the columns in the first line, or write one work a line (.txt)"
         )
     rest = chain(sample[1:] if layout.has_header else sample, lines)
     for number, raw, cells in _rows(rest, layout.delimiter):

@@ -78,10 +78,10 @@ class Workers:
 
     def __init__(self, args: argparse.Namespace, list_id: str) -> None:
         command = [sys.executable, "-m", "quire", "resume", "--json", "--worker-of", list_id]
-        command += ["--parent", str(os.getpid()), *as_arguments(args)]
+        command += ["--parent", str(os.getpid())]
         # In sessions of their own: Ctrl-C on the terminal reaches them once, through us.
         self._processes = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+            subprocess.Popen([*command, *as_arguments(args)], stdout=subprocess.PIPE, start_new_session=True)
             for _ in range(args.workers - 1)
         ]
 
@@ -132,7 +132,7 @@ class Workers:
 
 
 class ParentWatch:
-    """A worker's eye on the process that started it: without it the worker ends, first in order, then at once.
+    """A worker's eye on the process that started it: without it the worker ends, in order if time allows.
 
     Called by a timer. A process whose parent dies gets another one, which the system tells for nothing.
     """

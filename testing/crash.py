@@ -367,7 +367,9 @@ def campaign(world: World, *, kills: int, seed: int, keep: Path | None = None) -
             totals.add(round_)
         if not totals.problems and keep is None:
             shutil.rmtree(folder)
-        sys.stderr.write(f"{len(totals.kills)} kills, {number} libraries, {len(totals.problems)} problems\n")
+        sys.stderr.write(
+            f"{len(totals.kills)} kills, {number} libraries, {len(totals.problems)} problems; {folder}\n"
+        )
     return totals
 
 

@@ -22,7 +22,7 @@ RECORDS = (
     Path(__file__).resolve().parents[1].parent / "shared" / "data" / "api" / "unpaywall_records.jsonl.gz"
 )
 KILLS = int(os.environ.get("QUIRE_KILLS", "10"))
-WORKS = 20 * KILLS
+WORKS = 15 * KILLS
 
 KILLER = """
 import os, signal, sys
