@@ -151,8 +151,9 @@ def _report(
 
 
 def _summary_text(summary: dict[str, Any], counts: dict[str, int]) -> str:
+    jobs, works = output.many(summary["jobs"], "job"), output.many(summary["works"], "work")
     lines = [
-        f"{output.many(summary['jobs'], 'job')} of {output.many(summary['works'], 'work')} in {output.human_time(summary['elapsed_s'])}: "
+        f"{jobs} of {works} in {output.human_time(summary['elapsed_s'])}: "
         f"{summary['finalized']} finalized, {summary['deduped']} deduped, "
         f"{summary['skipped_duplicate']} held already, {summary['failed']} failed, "
         f"{summary['waiting']} waiting",
