@@ -94,6 +94,7 @@ class Finalizer(Actor):
         part = self._objects.open_part(asked.job_id, asked.part_epoch)
         if part is not None:
             part.discard()
+        self._objects.adopt(asked.sha256)
         return Placed(asked, proof=proof.level)
 
     def _mismatch(self, part: Part, asked: Finalize) -> str:

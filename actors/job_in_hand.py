@@ -26,7 +26,7 @@ from ..events.facts import (
 )
 from ..events.job import ORDER, JobRow, State, check_step
 from ..events.keys import ARTIFACT, canonical_url, op_key
-from .messages import TurnId
+from .messages import Salvage, TurnId
 from .sources.finding import Candidate
 from .web.exchange import Answer
 from .web.redaction import redact_url
@@ -145,6 +145,19 @@ class Winner:
     turn: TurnInHand | None = None
     """None where a dead owner had streamed them."""
 
+    @classmethod
+    def salvaged(cls, salvage: Salvage) -> Winner:
+        """Bytes that a dead owner had streamed whole."""
+        return cls(
+            source=salvage.source,
+            pdf_url=salvage.pdf_url,
+            sha256=salvage.sha256,
+            bytes=salvage.bytes,
+            part_epoch=salvage.part_epoch,
+            md5=salvage.md5,
+            host=host_of(salvage.pdf_url),
+        )
+
 
 class JobInHand:
     """A job that this worker holds under one epoch."""
@@ -162,6 +175,7 @@ class JobInHand:
         self.turns: dict[str, TurnInHand] = {}
         self.answered: dict[str, Answered] = _answered(row.ops)
         self.winner: Winner | None = None
+        self.finalize_asked_ms = 0
         self.pages: deque[Answer] = deque(maxlen=PAGES_MAX)
         self.seen: dict[str, None] = {}
         self._seen_recorded = 0

@@ -78,6 +78,7 @@ class LeaseManager(Actor):
         scheduler: Scheduler,
         library: Library,
         watch: Callable[[Outcome | Idle], None],
+        list_id: str | None = None,
     ) -> None:
         super().__init__()
         self.in_hand: dict[str, int] = {}
@@ -90,7 +91,7 @@ class LeaseManager(Actor):
         self._scheduler = scheduler
         self._library = library
         self._watch = watch
-        self._list_id: str | None = None
+        self._list_id = list_id
         self._draining = False
         self._asked: dict[str, Grant] = {}
         self._alone = False

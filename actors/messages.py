@@ -77,6 +77,7 @@ class Salvage(Message, frozen=True):
     sha256: str
     bytes: int
     part_epoch: int
+    md5: str = ""
 
 
 class Resolve(Message, frozen=True):

@@ -67,7 +67,14 @@ class Reconciler(Actor):
                 continue
             epoch = int(op.about["epoch"])
             if self._objects.has(sha256, size) or self._has_part(job_id, epoch, size):
-                return Salvage(str(op.about["source"]), str(op.about["url"]), sha256, size, epoch)
+                return Salvage(
+                    str(op.about["source"]),
+                    str(op.about["url"]),
+                    sha256,
+                    size,
+                    epoch,
+                    str(op.about.get("md5", "")),
+                )
         return None
 
     def _has_part(self, job_id: str, epoch: int, size: int) -> bool:

@@ -94,6 +94,7 @@ class Session:
         self._fault: QuireError | None = None
         self._begun_ns = self.clock.boot_ns()
         self._closed = False
+        self._working_on: str | None = None
         self.library = Library.open(Path(settings.library), free_space_min=settings.download.free_space_min)
         self.store: EventStore = LmdbStore(
             self.library.events,
@@ -161,10 +162,12 @@ class Session:
             QuireError: the session had to stop (disk full, log damaged, stand-in down); what is not done
                 is taken up by the next run.
         """
+        self._working_on = list_id
         self._to.leases.tell(Work(list_id))
         while True:
             message = self._next_mail()
             if isinstance(message, Idle):
+                self._working_on = None
                 return
             if isinstance(message, Outcome):
                 yield message
@@ -296,6 +299,7 @@ class Session:
                 scheduler=scheduler,
                 library=self.library,
                 watch=self._mail.put,
+                list_id=self._working_on,  # a new one goes on with the list of the one that failed
             ),
         )
         to.planner = start(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, TextIO
 
 from ..errors import UsageError
 
@@ -36,5 +36,5 @@ def draft_of(file: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def text_draft_of(file: Path) -> Iterator[TextIO]:
     """``draft_of`` for UTF-8 text; line ends are written as they are given."""
-    with draft_of(file) as stream, io.TextIOWrapper(cast("IO[bytes]", stream), "utf-8", newline="") as text:
+    with draft_of(file) as stream, io.TextIOWrapper(stream, "utf-8", newline="") as text:
         yield text

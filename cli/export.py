@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -209,8 +210,8 @@ def _escaped_path(path: str) -> str:
 
 def _write_parquet(file: Path, lines: Iterable[Line]) -> None:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        # Not by an import statement: pyarrow is an extra, and comes without types.
+        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
         raise UsageError(
             "parquet needs the package pyarrow: python -m pip install 'quire[parquet]'"

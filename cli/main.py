@@ -90,13 +90,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_working_commands(commands)
     _add_status_commands(commands)
     _add_log_commands(commands)
+    _add_fallback_commands(commands)
     return parser
 
 
 def _add_working_commands(commands: _Commands) -> None:
     common, working = _common(), _working()
     run = commands.add("run", "run:run", "bring home the works of lists", common, working)
-    run.add_argument("inputs", nargs="+", metavar="INPUT", help=".txt .csv .tsv .jsonl (also .gz), or - ")
+    run.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help=".txt .csv .tsv .jsonl .bib .ris (also .gz), or -"
+    )
     run.add_argument("--dry-run", action="store_true", help="plan nothing; say what would be done")
     run.add_argument(
         "--sample", type=_positive, metavar="N", help="only N works of the list, drawn by --seed"
@@ -129,6 +132,11 @@ def _add_status_commands(commands: _Commands) -> None:
     listing.add_argument("--reason", metavar="CODE", help="only jobs that failed or wait for this reason")
     listing.add_argument("--source", metavar="NAME", help="only papers that came from this source")
     listing.add_argument("--json", action="store_true", help="a JSON object a line")
+    export = commands.add("export", "export:export", "the jobs as a file for other programs", common)
+    export.add_argument("--format", required=True, choices=("csv", "jsonl", "parquet", "bibtex"))
+    export.add_argument("--output", metavar="FILE", help="default: standard output")
+    export.add_argument("--state", metavar="STATE", help="only jobs in this state")
+    export.add_argument("--list", metavar="LIST|INPUT", help="only jobs of this list, by its id or its file")
     retry = commands.add("retry", "status:retry", "let failed works be tried again", common)
     retry.add_argument("works", nargs="*", metavar="WORK", help="default: every failed one")
     retry.add_argument("--json", action="store_true")
@@ -158,6 +166,26 @@ def _add_log_commands(commands: _Commands) -> None:
     )
     config.add_argument("action", choices=("show",))
     config.add_argument("--origin", action="store_true", help="file and line, variable or flag of each value")
+
+
+def _add_fallback_commands(commands: _Commands) -> None:
+    fallback = commands.add("fallback", "fallback:fallback", "the plan by which sources are asked")
+    actions = fallback.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, about in (
+        ("config", "the plan in force, and where each setting was said"),
+        ("plan", "which sources would be asked for a work, in which order, and why not others"),
+        ("explain", "the plan for a work, and what the log says happened"),
+        ("dryrun", "the plans of all works of lists, summed"),
+        ("stats", "how the turns of the sources went"),
+    ):
+        action = actions.add_parser(name, help=about, parents=[_common(), _working()])
+        if name in ("plan", "explain"):
+            action.add_argument("work", metavar="WORK", help="an identifier, a URL, a title, or a job")
+        elif name == "dryrun":
+            action.add_argument("inputs", nargs="+", metavar="INPUT", help="as for run")
+        elif name == "stats":
+            action.add_argument("--by", choices=("tier", "source", "host", "reason"), default="source")
+            action.add_argument("--since", metavar="TIME", help="in ISO 8601, or how long ago: 24h, 7d")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -238,6 +238,14 @@ class Objects:
         part.close()
         return Finalised(sha256, size, path, held)
 
+    def adopt(self, sha256: str) -> None:
+        """Have the name of an object that is there made durable by the next ``sync_folders``.
+
+        Whoever renamed it may have died before the folder was fsynced.
+        """
+        with self._lock:
+            self._unsynced.update((self.path(sha256).parent, self.root))
+
     def sync_folders(self) -> int:
         """Make the names given by ``finalise`` durable, each folder once; returns how many there were.
 

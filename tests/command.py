@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -133,10 +134,20 @@ def rehearsed(
     return quire("run", *words, *rehearsal(url, library), env=env)
 
 
-def started(*words: object, env: dict[str, str] | None = None, **more: object) -> subprocess.Popen[str]:
-    """A command that runs beside the test."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
-    return subprocess.Popen(command(*words), env=clean(env), cwd=Path(__file__).parent, **pipes)  # type: ignore[call-overload]
+@contextmanager
+def started(
+    *words: object, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs beside the test, and not beyond it."""
+    process = subprocess.Popen(
+        command(*words), env=clean(env), cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE, stderr=stderr, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_until(true: Callable[[], object], seconds: float = 20) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -320,13 +321,13 @@ def test_retry_opens_a_generation_and_rebuild_changes_nothing(tmp_path):
 def test_follow_and_watch_show_what_comes_until_ctrl_c(tmp_path, words, before, after):
     """What is there comes at once, what another process writes comes while they run, Ctrl-C exits 130."""
     fill(tmp_path / "lib")
-    process = started(*words, "--library", tmp_path / "lib")
-    seen = iter(process.stdout.readline, "")
-    assert next(line for line in seen if before in line)
-    assert quire("retry", "10.1000/lost", "--library", tmp_path / "lib").returncode == 0
-    assert next(line for line in seen if after in line)
-    process.send_signal(signal.SIGINT)
-    _, warned = process.communicate(timeout=20)
+    with started(*words, "--library", tmp_path / "lib") as process:
+        seen = iter(process.stdout.readline, "")
+        assert next(line for line in seen if before in line)
+        assert quire("retry", "10.1000/lost", "--library", tmp_path / "lib").returncode == 0
+        assert next(line for line in seen if after in line)
+        process.send_signal(signal.SIGINT)
+        _, warned = process.communicate(timeout=20)
     assert (process.returncode, warned) == (130, "quire: interrupted\n")
 
 

@@ -1,0 +1,252 @@
+"""A source's turn, step by step: candidates, opening one, what came of it, and the next."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..config.settings import SourceName
+from ..events import fallback
+from ..events.facts import Event, IdempotencyReplay, OpCode, Value, WorkIdentified
+from ..events.job import State
+from ..events.keys import op_key
+from .desk import Desk
+from .job_in_hand import Answered, JobInHand, Miss, TurnInHand, dressed, host_of, public_url
+from .messages import CandidatesFound, EndTurn, Find, Open, Opened, Rejected, Save, TurnEnded, TurnId
+from .sources.finding import Candidate
+
+LANDING_READER: SourceName = "landing_scrape_pdf"
+"""The source whose candidates may be pages that lead on."""
+
+
+class Turns:
+    """What the adapters' answers lead to."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def of(self, turn_id: TurnId) -> tuple[JobInHand, TurnInHand] | None:
+        """The job and turn that an answer belongs to; None when it came too late."""
+        job = self._desk.jobs.get(turn_id.job_id)
+        if job is None or job.epoch != turn_id.epoch or job.letting_go:
+            return None
+        turn = job.turn(turn_id)
+        return (job, turn) if turn is not None else None
+
+    def candidates_found(self, message: CandidatesFound) -> None:
+        """A source answered: open the first candidate."""
+        known = self.of(message.turn)
+        if known is None:
+            return
+        job, turn = known
+        found = message.found
+        events: list[Event] = []
+        if found.identified is not None and job.work.merged(found.identified) != job.work:
+            job.work = job.work.merged(found.identified)
+            events.append(WorkIdentified(found.identified, turn.id.source))
+        job.see(*found.seen)
+        turn.candidates.extend(found.candidates)
+        turn.meta.update(found.meta)
+        if not found.candidates:
+            turn.misses.append(
+                Miss(
+                    "no_pdf",
+                    found.reason or "no_candidate",
+                    found.host and f"https://{found.host}/",
+                    found.status,
+                    found.retry_count,
+                )
+            )
+        self.next_candidate(job, turn, events)
+
+    def next_candidate(self, job: JobInHand, turn: TurnInHand, events: list[Event]) -> None:
+        """Open the turn's next candidate that is not known to be none; without one the turn ends."""
+        while turn.candidates:
+            candidate = turn.candidates.popleft()
+            turn.tried += 1
+            held = self._desk.holdings.of_url(candidate.url)
+            if held is not None and job.state is State.LEASED:
+                if events:
+                    self._desk.commit(job, events)
+                self._desk.skip_duplicate(job, held)
+                return
+            if self._asked_by_another(job, turn, candidate):
+                turn.misses.append(Miss("no_pdf", "asked_already", candidate.url))
+            elif not self._known_miss(job, turn, candidate, events):
+                self._open(job, turn, candidate, events)
+                return
+        if turn.fresh_pages and turn.finds < self._desk.settings.sources.landing_scrape_pdf.depth_max:
+            self._read_on(job, turn, events)
+        else:
+            self._end_turn(job, turn, turn.verdict(""), events)
+
+    def _read_on(self, job: JobInHand, turn: TurnInHand, events: list[Event]) -> None:
+        """The landing reader's candidates were pages themselves: have those read, and nothing else again."""
+        pages, turn.fresh_pages = tuple(turn.fresh_pages), []
+        turn.finds += 1
+        lookup = msgspec.structs.replace(self._desk.lookup(job, turn.id.source, turn), pages=pages, seen=())
+
+        def go() -> None:
+            if job.turn(turn.id) is turn:
+                self._desk.adapter(turn).tell(Find(turn.id, lookup))
+
+        if events:
+            self._desk.commit(job, events, go)
+        else:
+            go()
+
+    def _asked_by_another(self, job: JobInHand, turn: TurnInHand, candidate: Candidate) -> bool:
+        """Whether another turn has an effect in flight at that URL: one of them is enough."""
+        op_id = self._head_id(job, candidate)
+        others = (other for other in job.turns.values() if other is not turn and other.effect is not None)
+        return any(
+            other.candidate is not None and self._head_id(job, other.candidate) == op_id for other in others
+        )
+
+    def _known_miss(
+        self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]
+    ) -> bool:
+        """Whether this generation has the final answer of that URL: then it is replayed, not asked again."""
+        op_id = self._head_id(job, candidate)
+        known = job.answered.get(op_id)
+        if known is None or (dressed(candidate) and not known.dressed):
+            return False
+        events.append(IdempotencyReplay(op_id, "HEAD"))
+        turn.misses.append(Miss("no_pdf", known.reason, candidate.url, known.status))
+        return True
+
+    def _head_id(self, job: JobInHand, candidate: Candidate) -> str:
+        return op_key("HEAD", job.job_id, url=candidate.url, generation=job.generation)
+
+    def _open(self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]) -> None:
+        turn.candidate = candidate
+        about: dict[str, Value] = {
+            "url": public_url(candidate.url),
+            "generation": job.generation,
+            "rule": candidate.rule,
+            "dressed": int(dressed(candidate)),
+        }
+        head = job.begin("HEAD", {"url": candidate.url, "generation": job.generation}, about)
+        turn.effect = ("HEAD", head.op_id)
+        policy = self._desk.lookup(job, turn.id.source, turn)
+
+        def go() -> None:
+            if job.turn(turn.id) is turn:
+                left_ms = max(1, turn.deadline_ms - self._desk.now_ms())
+                message = Open(turn.id, candidate, left_ms, policy.retries_max, policy.robots)
+                self._desk.adapter(turn).tell(message)
+
+        self._desk.commit(job, [*events, head], go)
+
+    def opened(self, message: Opened) -> None:
+        """A candidate shows PDF bytes: the front-runner streams, the others are cancelled."""
+        known = self.of(message.turn)
+        if known is None:
+            return
+        job, turn = known
+        now = self._desk.now_ms()
+        cancels = job.machine.fronted(turn.id.source, turn.id.attempt, now)
+        if job.machine.front != turn.id.source or turn.candidate is None:
+            return  # it was beaten: its cancel is on the way
+        head_id = turn.effect[1] if turn.effect else ""
+        url = turn.candidate.url
+        stream = job.begin(
+            "STREAM",
+            {"url": url, "generation": job.generation, "range_start": 0},
+            {
+                "url": public_url(url),
+                "generation": job.generation,
+                "range_start": 0,
+                "source": turn.id.source,
+                "epoch": job.epoch,
+                "md5": turn.candidate.md5,
+            },
+        )
+        turn.effect = ("STREAM", stream.op_id)
+        job.see(*message.hops)
+        events: list[Event] = [
+            job.end(head_id, "HEAD", "OK", status=message.status, host=host_of(message.url)),
+            *job.step(State.HEAD_DONE),
+            stream,
+            *job.step(State.STREAMING),
+        ]
+        self._desk.do(job, cancels, [])
+        self._desk.commit(job, events, lambda: self._desk.adapter(turn).tell(Save(turn.id)))
+
+    def rejected(self, message: Rejected) -> None:
+        """A candidate is no PDF, or its stream broke: learn from it and go on."""
+        known = self.of(message.turn)
+        if known is None:
+            return
+        job, turn = known
+        events: list[Event] = []
+        if turn.effect is not None:
+            kind, op_id = turn.effect
+            code: OpCode = "RETRYABLE" if message.outcome in fallback.WORTH_ANOTHER else "NON_RETRYABLE"
+            if message.outcome == "skipped":
+                code = "ABANDONED"
+            read_on: Value = 1 if message.page is not None and turn.id.source == LANDING_READER else ""
+            status = message.status
+            events.append(job.end(op_id, kind, code, reason=message.reason, status=status, read_on=read_on))
+            if kind == "HEAD" and code == "NON_RETRYABLE" and turn.candidate is not None:
+                job.answered[op_id] = Answered(message.reason, message.status, dressed(turn.candidate))
+        turn.effect = None
+        turn.misses.append(
+            Miss(message.outcome, message.reason, message.url, message.status, message.retry_count)
+        )
+        self._learn_page(job, message)
+        if message.page is not None and turn.id.source == LANDING_READER:
+            turn.fresh_pages.append(message.page)
+        if message.broken:
+            self._queue_again(turn, message)
+            self._desk.do(job, job.machine.broken(turn.id.source, self._desk.now_ms()), [])
+            self.resume_turn(job, turn)
+        self.next_candidate(job, turn, events)
+        if message.broken and not job.letting_go:
+            self._desk.advance(job)
+
+    def _queue_again(self, turn: TurnInHand, message: Rejected) -> None:
+        """A stream that broke on the way may be whole another time; the turn's other candidates go first."""
+        if turn.candidate is None or message.outcome not in fallback.WORTH_ANOTHER:
+            return
+        if turn.broken < self._desk.policies[turn.id.source].retries_max:
+            turn.broken += 1
+            turn.candidates.append(turn.candidate)
+
+    def _learn_page(self, job: JobInHand, message: Rejected) -> None:
+        job.see(message.url)
+        if message.page is not None:
+            job.pages.append(message.page)
+            job.see(*message.page.hops, message.page.url)
+
+    def resume_turn(self, job: JobInHand, turn: TurnInHand) -> None:
+        """Take over the time that the machine gives a turn back."""
+        inside = job.machine.turns.get(turn.id.source)
+        if inside is not None:
+            turn.deadline_ms = inside.deadline_ms
+
+    def _end_turn(self, job: JobInHand, turn: TurnInHand, miss: Miss, events: list[Event]) -> None:
+        now = self._desk.now_ms()
+        end = job.machine.ended(
+            turn.id.source, turn.id.attempt, fallback.Ended(miss.outcome, miss.reason), now
+        )
+        counted = Miss(end.outcome, end.reason, miss.url, miss.status, miss.retry_count)
+        events += job.turn_ended(turn, counted, now)
+        self._desk.adapter(turn).tell(EndTurn(turn.id))
+        if job.machine.front is not None:
+            self._desk.commit(job, events)
+            return
+        settled = job.machine.settle()
+        if settled:
+            self._desk.do(job, settled, events)
+        else:
+            self._desk.advance(job, events)
+
+    def turn_ended(self, message: TurnEnded) -> None:
+        """The adapter ended the turn."""
+        known = self.of(message.turn)
+        if known is None:
+            return
+        job, turn = known
+        turn.meta.update(message.meta)
+        miss = Miss(message.outcome, message.reason, message.url, message.status, message.retry_count)
+        self._end_turn(job, turn, miss, [])
