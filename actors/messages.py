@@ -166,6 +166,8 @@ class Opened(Message, frozen=True):
     """Declared length in bytes; 0 when there is none."""
     retry_count: int
     hops: tuple[str, ...] = ()
+    resumed_at: int = 0
+    """Bytes held already, which the answer goes on from."""
 
 
 class Rejected(Message, frozen=True):

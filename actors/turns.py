@@ -151,11 +151,11 @@ class Turns:
         url = turn.candidate.url
         stream = job.begin(
             "STREAM",
-            {"url": url, "generation": job.generation, "range_start": 0},
+            {"url": url, "generation": job.generation, "range_start": message.resumed_at},
             {
                 "url": public_url(url),
                 "generation": job.generation,
-                "range_start": 0,
+                "range_start": message.resumed_at,
                 "source": turn.id.source,
                 "epoch": job.epoch,
                 "md5": turn.candidate.md5,
@@ -166,6 +166,7 @@ class Turns:
         events: list[Event] = [
             job.end(head_id, "HEAD", "OK", status=message.status, host=host_of(message.url)),
             *job.step(State.HEAD_DONE),
+            *(job.step(State.RESUME_OK) if message.resumed_at else []),
             stream,
             *job.step(State.STREAMING),
         ]

@@ -219,7 +219,7 @@ _ACCENTS = {
     "b": "\u0331",
 }  # fmt: skip
 _TEX = re.compile(
-    r"\\(?:(?P<accent>[`'^\"~=.]|[uvHckrbd](?![A-Za-z])) ?\{? ?(?P<on>\\?[A-Za-z])(?![A-Za-z]) ?\}?"
+    r"\\(?:(?P<accent>[`'^\"~=.]|[uvHckrbd](?![A-Za-z])) ?\{? ?(?P<on>\\?[A-Za-z])(?![A-Za-z])(?: ?\})?"
     r"|(?P<accent1>[`'^\"~=.]) ?(?P<on1>\\?[A-Za-z])"
     r"|href ?\{[^{}]*\}"
     r"|(?P<symbol>[A-Za-z]+)(?:\{\}| ?)"

@@ -107,7 +107,7 @@ def _story_text(story: Story) -> Iterator[str]:
 
 def _turn_text(turn: Turn) -> str:
     where = f"at {turn.host}: " if turn.host else ""
-    took = f"{turn.elapsed_ms} ms" if turn.attempt and turn.outcome else ""
+    took = f"{turn.elapsed_ms} ms" if turn.elapsed_ms else ""
     tries = f" ({turn.retry_count} retries)" if turn.retry_count else ""
     told = f"{where}{turn.because}{tries}"
     number = str(turn.attempt or "")

@@ -24,6 +24,7 @@ from typing import IO, Any, Literal, NamedTuple, cast
 
 from ..actors.outcome import Wanted
 from ..errors import UsageError
+from ..events.work import parse_work
 from .bibliography import macros_in, read_bibtex, read_ris
 from .fields import BadLine, Entry
 from .lines import bare, heading, numbered, read_lines
@@ -183,6 +184,8 @@ def form_of(start: str, *, is_list: bool = False) -> Form:
         return "ris"
     if _BIBTEX.search(start):
         return "bib"
+    if all(parse_work(bare(line)) for line in lines):
+        return "txt"  # a DOI or URL may hold any delimiter
     layout = layout_of(lines)
     if layout is None or (len(layout.columns) == 1 and (is_list or not layout.has_header)):
         return "txt"

@@ -12,8 +12,10 @@ from . import output
 from .words import OUTCOMES, in_words, words_for
 
 _UNFINISHED = "in hand"
+_BROKEN_OFF = frozenset({"owner_gone", "beaten", "stopped", "cancelled"})
+"""Reasons of turns that began and were passed over then."""
 _LOST = "owner_gone"
-_TOLD = (facts.WorkIdentified, facts.JobWaiting, facts.JobRequeued, facts.CrashRecovery)
+_TOLD = (facts.WorkIdentified, facts.JobWaiting, facts.JobRequeued)
 """Events that have a line of their own between the turns; a lease has one only if it changed hands."""
 
 
@@ -63,6 +65,8 @@ class Turn:
     @property
     def outcome_in_words(self) -> str:
         """How it ended, for people."""
+        if self.attempt and self.reason in _BROKEN_OFF:
+            return "broken off"
         return OUTCOMES.get(self.outcome, self.outcome) or _UNFINISHED
 
 
@@ -112,12 +116,24 @@ class Story:
             self._attempt(event)
         elif isinstance(event, facts.IdempotencyReplay):
             self._replays += 1
+        elif isinstance(event, facts.CrashRecovery):
+            self._recovered(event, time)
         elif isinstance(event, _TOLD) or (isinstance(event, facts.JobLeased) and event.takeover):
             self._tell_replays(time)
             self.parts.append(Note(time, in_words(event, {})))
         if isinstance(event, facts.JobRequeued):
             self._generation = event.generation
             self._open.clear()
+
+    def _recovered(self, event: facts.CrashRecovery, time: str) -> None:
+        """Effects that were in flight at one death share a line."""
+        head = f"In flight when worker {event.dead_worker} died, with the rule for it: "
+        rule = f"{event.kind} ({event.rule})"
+        last = self.parts[-1] if self.parts else None
+        if isinstance(last, Note) and last.words.startswith(head):
+            last.words += f", {rule}"
+        else:
+            self.parts.append(Note(time, head + rule))
 
     def _tell_replays(self, time: str) -> None:
         """Replays come in flocks; one line says how many there were."""

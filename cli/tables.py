@@ -92,10 +92,10 @@ def _kind(cell: str) -> str:
 
 
 def _dominant(kinds: list[str]) -> str:
-    """The kind of at least half of a column's cells that hold anything."""
-    filled = [kind for kind in kinds if kind != "-"]
-    best = max(set(filled), key=filled.count, default="")
-    return best if best and 2 * filled.count(best) >= len(filled) else ""
+    """The kind of at least half of a column's cells that hold anything; its first may be a name."""
+    filled = [kind for kind in (kinds if kinds[0] else kinds[1:]) if kind != "-"]
+    best = max(set(filled) - {""}, key=filled.count, default="")
+    return best if 2 * filled.count(best) >= len(filled) else ""
 
 
 def _chosen(kinds: list[str]) -> dict[int, str]:

@@ -7,6 +7,7 @@ with one that is late. A finished file is fsynced, renamed, and its folder fsync
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -88,6 +89,10 @@ class Part:
     def sha256(self) -> str:
         """Hash (hex) of the bytes so far."""
         return self._hash.hexdigest()
+
+    def digest(self) -> hashlib._Hash:
+        """A SHA-256 fed with the bytes so far, for whoever goes on from here."""
+        return self._hash.copy()
 
     def sync(self) -> None:
         """Return when the bytes are durable; raises as ``write``."""
@@ -192,6 +197,17 @@ class Objects:
                 return part
             os.close(descriptor)
         return None
+
+    def left(self, job_id: str) -> tuple[int, str]:
+        """Length and note of the newest part that earlier owners of a job left; (0, "") where there is none.
+
+        It is looked at without its lock: whoever goes on from it compares again when it is opened.
+        """
+        for path in reversed(self.parts(job_id)):
+            with contextlib.suppress(FileNotFoundError):
+                note = path.with_name(f"{path.name}.about").read_text(encoding="utf-8", errors="replace")
+                return path.stat().st_size, note[:ABOUT_BYTES_MAX]
+        return 0, ""
 
     def _take_over(self, job_id: str, path: Path) -> None:
         for old in reversed(self.parts(job_id)):

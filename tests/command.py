@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 
 from quire.actors.runtime.ports import SystemClock
+from quire.cli.main import main
 from quire.events.facts import (
     Artifact,
     FallbackAttempt,
@@ -68,6 +71,22 @@ def quire(
         cwd=Path(__file__).parent,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def here(*words: object) -> subprocess.CompletedProcess[str]:
+    """A command within this process, which costs no start; for those that only read."""
+    out, err = io.StringIO(), io.StringIO()
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("QUIRE_")}
+    handlers = list(logging.getLogger().handlers)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main([str(word) for word in words])
+    except SystemExit as left:
+        code = int(left.code or 0)
+    finally:
+        os.environ.update(kept)
+        logging.getLogger().handlers = handlers
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def lines(text: str) -> list[dict[str, object]]:
@@ -131,7 +150,7 @@ def rehearsal(url: str, library: Path) -> list[object]:
 def rehearsed(
     url: str, library: Path, *words: object, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return quire("run", *words, *rehearsal(url, library), env=env)
+    return quire("run", *rehearsal(url, library), *words, env=env)
 
 
 @contextmanager

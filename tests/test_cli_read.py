@@ -24,7 +24,7 @@ from quire.events.projections import JOBS, PARKED_NS
 from quire.events.record import Recorded
 
 sys.path.insert(0, str(Path(__file__).parent))
-from command import FRESH, HOME, LOST, SHA, WAITS, fill, lines, quire, started, turn
+from command import FRESH, HOME, LOST, SHA, WAITS, fill, here, lines, quire, started, turn
 
 IDENTITY = ["doi", "arxiv_id", "pmcid", "pmid", "url", "title", "label", "job_id"]
 LIST_NAMES = [
@@ -92,7 +92,7 @@ def test_every_command_has_help():
 )
 def test_usage_errors_exit_2_and_say_why(words, said):
     """What is wrong in the request is told on stderr, with exit code 2 and an empty stdout."""
-    done = quire(*words)
+    done = here(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -105,7 +105,7 @@ def test_config_show_tells_value_and_origin(tmp_path):
     flags = "--fallback-total-timeout-ms 9 --fallback-max-attempts 8 --fallback-max-concurrent 7"
     more = "--fallback-tier archive:parallel=6 --disable-wayback-fallback --json --origin --config"
     env = {"QUIRE_OPS__STALE_AFTER_S": "5"}
-    done = quire("config", "show", *flags.split(), *more.split(), file, env=env)
+    done = here("config", "show", *flags.split(), *more.split(), file, env=env)
     found = json.loads(done.stdout)
     budgets = found["settings"]["fallback"]["budgets"]
     assert [budgets[k] for k in ("total_timeout_ms", "total_attempts", "max_concurrent")] == [9, 8, 7]
@@ -123,7 +123,7 @@ def test_config_show_tells_value_and_origin(tmp_path):
 
 def test_list_json_has_exactly_the_promised_names(library):
     """A line per job with the names of the SPEC in their order; a paper at home has hash and path."""
-    found = lines(quire("list", "--json", "--library", library).stdout)
+    found = lines(here("list", "--json", "--library", library).stdout)
     assert len(found) == 4
     assert all(list(line) == LIST_NAMES for line in found)
     home = next(line for line in found if line["doi"] == "10.1000/home")
@@ -144,12 +144,12 @@ def test_list_json_has_exactly_the_promised_names(library):
 )
 def test_list_filters(library, flags, count):
     """State in any case, reason and source; together they narrow."""
-    assert len(quire("list", *flags.split(), "--library", library).stdout.splitlines()) == count
+    assert len(here("list", *flags.split(), "--library", library).stdout.splitlines()) == count
 
 
 def test_status_counts_by_state_reason_and_source(library):
     """The counts are those of the tallies, and a lease is shown with its owner."""
-    found = json.loads(quire("status", "--json", "--leases", "--library", library).stdout)
+    found = json.loads(here("status", "--json", "--leases", "--library", library).stdout)
     assert found["states"] == {"PLANNED": 1, "LEASED": 1, "INDEXED": 1, "FAILED": 1}
     assert (found["jobs"], found["home"], found["unfinished"], found["failed"]) == (4, 1, 2, 1)
     assert (found["reasons"], found["sources"]) == ({"exhausted": 1}, {"arxiv_pdf": 1})
@@ -178,7 +178,7 @@ def test_status_counts_without_looking_at_jobs(library, monkeypatch):
 )
 def test_explain_tells_each_turn_once_and_what_to_do(library, name):
     """A line a turn with the sentence for its reason, the verdict, and advice; by any of the work's names."""
-    text = quire("explain", name, "--library", library).stdout
+    text = here("explain", name, "--library", library).stdout
     assert re.search(r"1  unpaywall_pdf +no PDF +12 ms  at h.org: The service knows no open copy", text)
     assert text.count("unpaywall_pdf") == text.count("doi_redirect_pdf") == 1
     assert "The server answered with this HTTP status: 404." in text
@@ -189,14 +189,14 @@ def test_explain_tells_each_turn_once_and_what_to_do(library, name):
 
 def test_explain_json_has_the_story_and_every_event(library):
     """The line of ``list``, the verdict, the turns with the URLs they opened, and all events in words."""
-    found = json.loads(quire("explain", "10.1000/lost", "--json", "--library", library).stdout)
+    found = json.loads(here("explain", "10.1000/lost", "--json", "--library", library).stdout)
     assert list(found)[: len(LIST_NAMES)] == LIST_NAMES
     assert found["advice"]
     assert [part["source"] for part in found["story"]] == ["unpaywall_pdf", "doi_redirect_pdf"]
     assert found["story"][1]["visits"] == [
         {"url": "https://h.org/a.pdf", "came": ["The URL gave a web page instead of a PDF. (HTTP 200)"]}
     ]
-    every = quire("explain", "10.1000/lost", "--all", "--library", library).stdout
+    every = here("explain", "10.1000/lost", "--all", "--library", library).stdout
     assert all(f"{step['position']:>8}  {step['time']}  {step['words']}" in every for step in found["steps"])
 
 
@@ -251,7 +251,7 @@ def test_a_name_is_looked_up_by_keys_and_indexes_before_any_scan(library):
 
 def test_explain_refuses_a_name_that_nobody_has(library):
     """An unknown work is a usage error, not an empty answer."""
-    assert quire("explain", "10.1000/never", "--library", library).returncode == 2
+    assert here("explain", "10.1000/never", "--library", library).returncode == 2
 
 
 def test_every_event_of_a_job_has_words():
@@ -264,30 +264,30 @@ def test_every_event_of_a_job_has_words():
 
 def test_log_json_has_exactly_the_promised_names(library):
     """A line per event, positions without gaps; --stream and --after narrow it."""
-    found = lines(quire("log", "--json", "--library", library).stdout)
+    found = lines(here("log", "--json", "--library", library).stdout)
     assert [line["position"] for line in found] == list(range(1, len(found) + 1))
     assert all(list(line) == EVENT_NAMES for line in found)
     assert found[0]["data"]["work"]["doi"] == "10.1000/home"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found[0]["time"])
     stream = stream_of(job_key(LOST))
-    some = lines(quire("log", "--json", "--stream", stream, "--after", 4, "--library", library).stdout)
+    some = lines(here("log", "--json", "--stream", stream, "--after", 4, "--library", library).stdout)
     assert {line["stream"] for line in some} == {stream}
     assert some[0]["position"] > 4
 
 
 def test_replay_gives_the_status_as_of_then(library):
     """At a position only what stood before it counts; a time before the log is an empty library."""
-    found = json.loads(quire("replay", "--at", 4, "--json", "--library", library).stdout)
+    found = json.loads(here("replay", "--at", 4, "--json", "--library", library).stdout)
     assert (found["position"], found["states"]) == (4, {"PLANNED": 4})
-    early = json.loads(quire("replay", "--at", "2001-01-01T00:00:00Z", "--json", "--library", library).stdout)
+    early = json.loads(here("replay", "--at", "2001-01-01T00:00:00Z", "--json", "--library", library).stdout)
     assert (early["position"], early["jobs"]) == (0, 0)
-    assert quire("replay", "--at", "soon", "--library", library).returncode == 2
-    assert quire("replay", "--at", 10**6, "--library", library).returncode == 2
+    assert here("replay", "--at", "soon", "--library", library).returncode == 2
+    assert here("replay", "--at", 10**6, "--library", library).returncode == 2
 
 
 def test_audit_says_what_is_missing_and_exits_3(library):
     """The names of the promise; a PDF that the log says is there and that is not makes it fail."""
-    done = quire("audit", "--json", "--library", library)
+    done = here("audit", "--json", "--library", library)
     found = json.loads(done.stdout)
     assert list(found) == ["ok", "commits", "events", "head", "problems", "notes"]
     assert (done.returncode, found["ok"]) == (3, False)
@@ -298,17 +298,17 @@ def test_retry_opens_a_generation_and_rebuild_changes_nothing(tmp_path):
     """A failed work is planned anew; others are left alone and told; the projections fold to the same."""
     fill(tmp_path / "lib")
     where = ("--library", tmp_path / "lib")
-    done = quire("retry", "10.1000/lost", "10.1000/home", "--json", *where)
+    done = here("retry", "10.1000/lost", "10.1000/home", "--json", *where)
     assert json.loads(done.stdout) == {"requeued": 1, "refused": 0}
     assert "10.1000/home: is INDEXED, not FAILED" in done.stderr
     lost = next(
-        line for line in lines(quire("list", "--json", *where).stdout) if line["doi"] == "10.1000/lost"
+        line for line in lines(here("list", "--json", *where).stdout) if line["doi"] == "10.1000/lost"
     )
     assert (lost["state"], lost["generation"]) == ("PLANNED", 2)
-    before = quire("list", "--json", *where).stdout
-    assert quire("rebuild", *where).returncode == 0
-    assert quire("list", "--json", *where).stdout == before
-    assert json.loads(quire("retry", "--json", *where).stdout) == {"requeued": 0, "refused": 0}
+    before = here("list", "--json", *where).stdout
+    assert here("rebuild", *where).returncode == 0
+    assert here("list", "--json", *where).stdout == before
+    assert json.loads(here("retry", "--json", *where).stdout) == {"requeued": 0, "refused": 0}
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_follow_and_watch_show_what_comes_until_ctrl_c(tmp_path, words, before, 
     with started(*words, "--library", tmp_path / "lib") as process:
         seen = iter(process.stdout.readline, "")
         assert next(line for line in seen if before in line)
-        assert quire("retry", "10.1000/lost", "--library", tmp_path / "lib").returncode == 0
+        assert here("retry", "10.1000/lost", "--library", tmp_path / "lib").returncode == 0
         assert next(line for line in seen if after in line)
         process.send_signal(signal.SIGINT)
         _, warned = process.communicate(timeout=20)
@@ -370,10 +370,10 @@ def test_a_damaged_log_exits_3_and_says_so(tmp_path):
         data[at] ^= 1
         at = data.find(b"10.1000/lost", at + 1)
     file.write_bytes(data)
-    done = quire("audit", "--library", tmp_path / "lib")
+    done = here("audit", "--library", tmp_path / "lib")
     assert done.returncode == 3
     assert "PROBLEM" in done.stdout
-    read = quire("rebuild", "--library", tmp_path / "lib")
+    read = here("rebuild", "--library", tmp_path / "lib")
     assert read.returncode == 3
     assert "audit" in read.stderr
 

@@ -18,7 +18,7 @@ from quire.store.library import Library
 from quire.testing.web import Copy, Paper, World, serve
 
 sys.path.insert(0, str(Path(__file__).parent))
-from command import lines, list_of, quire, rehearsal, rehearsed, started, wait_until
+from command import here, lines, list_of, rehearsal, rehearsed, started, wait_until
 
 FEW = {"QUIRE_WORKS_IN_HAND": "4"}
 
@@ -44,7 +44,7 @@ def goes_on(world: World, library: Path, file: Path) -> None:
     found = json.loads(done.stdout)
     assert (done.returncode, found["waiting"], found["failed"]) == (0, 0, 0), done.stderr
     assert found["finalized"] == found["jobs"] == len(world.work_ids())
-    audited = quire("audit", "--json", "--library", library)
+    audited = here("audit", "--json", "--library", library)
     assert (audited.returncode, json.loads(audited.stdout)["problems"]) == (0, [])
 
 
@@ -63,7 +63,7 @@ def test_ctrl_c_finishes_what_is_in_hand_and_exits_130(tmp_path):
     assert "finishing what is in hand" in warned
     assert "go on with the same command" in warned
     assert json.loads(said)["waiting"] > 0
-    status = json.loads(quire("status", "--json", "--leases", "--library", tmp_path / "lib").stdout)
+    status = json.loads(here("status", "--json", "--leases", "--library", tmp_path / "lib").stdout)
     assert status["leases"] == []
     goes_on(world, tmp_path / "lib", file)
 
@@ -112,7 +112,7 @@ def test_progress_lives_while_nothing_finishes(tmp_path):
 
 def test_further_workers_do_not_outlive_a_killed_parent(tmp_path):
     """After SIGKILL of the parent its workers end by themselves, and the same command goes on."""
-    world = world_of(400)
+    world = world_of(250)
     file = list_of(world, tmp_path / "a.txt")
     flags = [*rehearsal("", tmp_path / "lib")[2:], "--workers", 2]
     library = Library(tmp_path / "lib")
@@ -126,7 +126,7 @@ def test_further_workers_do_not_outlive_a_killed_parent(tmp_path):
         process.wait(timeout=5)
         assert len(library.living_workers()) == 1, "the other worker died with it, or never was"
         wait_until(lambda: not library.living_workers(), 15)
-        unfinished = json.loads(quire("status", "--json", "--library", tmp_path / "lib").stdout)["unfinished"]
+        unfinished = json.loads(here("status", "--json", "--library", tmp_path / "lib").stdout)["unfinished"]
     assert unfinished > 0
     goes_on(world, tmp_path / "lib", file)
 
@@ -199,7 +199,7 @@ def test_a_full_disk_exits_4_and_the_run_goes_on_when_there_is_room(small_disk, 
         done = rehearsed(served.url, library, file, env={"QUIRE_DOWNLOAD__FREE_SPACE_MIN": "1"})
     found = json.loads(done.stdout)
     assert (done.returncode, found["finalized"], found["waiting"]) == (0, 30, 0), done.stderr
-    assert quire("audit", "--library", library).returncode == 0
+    assert here("audit", "--library", library).returncode == 0
 
 
 def test_a_disk_with_too_little_free_exits_4_before_it_is_full(small_disk, tmp_path):
@@ -223,6 +223,6 @@ def test_a_read_only_library_exits_4(small_disk, tmp_path):
         done = rehearsed(served.url, small_disk / "lib", file, env=free)
     assert (done.returncode, done.stdout) == (4, ""), done.stderr
     assert "cannot be written" in done.stderr
-    listed = quire("list", "--json", "--library", small_disk / "lib")
+    listed = here("list", "--json", "--library", small_disk / "lib")
     assert len(lines(listed.stdout)) == 2, listed.stderr
-    assert quire("retry", "--library", small_disk / "lib").returncode == 4
+    assert here("retry", "--library", small_disk / "lib").returncode == 4

@@ -8,16 +8,24 @@ import io
 import json
 import sys
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from quire.actors.outcome import Wanted
-from quire.cli import inputs as module
-from quire.cli.inputs import BadLine, InputSet
+from quire.cli import lines as lines_module
+from quire.cli.failures import write_failures
+from quire.cli.inputs import BadLine, InputSet, form_of
 from quire.errors import UsageError
+from quire.events.job import JobRow, State
+from quire.events.keys import job_key
+from quire.events.projections import job_row_key
 from quire.events.work import Work
 
+LIST = "ab" * 8
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
@@ -212,7 +220,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
 
 def test_an_overlong_line_is_one_bad_line(tmp_path, monkeypatch):
     """A line beyond the bound is told and read over; the next one counts."""
-    monkeypatch.setattr(module, "LINE_CHARS_MAX", 100)
+    monkeypatch.setattr(lines_module, "LINE_CHARS_MAX", 100)
     assert works(read(tmp_path, "a.txt", "10.1000/" + "a" * 500 + "\n10.1000/b\n")) == [
         "bad:1",
         "doi:10.1000/b",
@@ -231,3 +239,212 @@ def test_memory_does_not_grow_with_the_list(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 2_000_000
+
+
+# -- guessed columns, headings, citations
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.1000/a,One\n10.1000/b,Two\n", ["doi:10.1000/a", "doi:10.1000/b"]),
+        ("Paper;Where\nOne;https://doi.org/10.1000/a\nTwo;\n", ["doi:10.1000/a", "bad:3"]),
+        ("Where\n10.1000/a\n10.1000/b\n", ["doi:10.1000/a", "doi:10.1000/b"]),
+        ("nr,ref,licence\n1,PMC12,https://cc.org/by\n2,,https://cc.org/by\n3,PMC13,x\n",
+         ["pmcid:PMC12", "bad:3", "pmcid:PMC13"]),
+        ("a|https://x.org/1\nb|https://x.org/2\n", ["url:https://x.org/1", "url:https://x.org/2"]),
+        ("DI\tTI\tPM\n10.1000/a\tT\t5\n", ["doi:10.1000/a"]),
+        ("PubMed ID,Title\n7,T\n", ["pmid:7"]),
+        ("Title,Identifier\nA title,10.1000/a\n", ["doi:10.1000/a"]),
+    ],
+)  # fmt: skip
+def test_columns_without_known_names_are_found_by_what_they_hold(tmp_path, text, expected):
+    """With no header, or one we do not know, columns of identifiers are found; licences are no papers."""
+    assert works(read(tmp_path, "a.csv", text)) == expected
+
+
+def test_a_title_is_kept_beside_a_guessed_column(tmp_path):
+    """A column that is named by a known name is used as well, and the guess does not touch it."""
+    items = read(tmp_path, "a.csv", "Title,Key,Where\nA title,k,10.1000/a\n")
+    assert items == [Wanted(Work(doi="10.1000/a", title="A title"), label="k")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["amount,when\n1234.56789,2020\n9.5,2021\n", "id,count\n12345678,1\n", "x,y\n1,PMC1\n2,\n3,a\n4,b\n"],
+)
+def test_numbers_and_rare_values_are_no_columns_of_works(tmp_path, text):
+    """Decimal numbers are no arXiv ids, bare numbers no PubMed ids, one hit in four no column."""
+    with pytest.raises(UsageError, match="no column is named"):
+        read(tmp_path, "a.csv", text)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
+def test_numbers_under_the_heading_pmid_are_pubmed_ids(tmp_path, name):
+    """A file of numbers only, with ``pmid`` on top, whatever its suffix."""
+    assert works(read(tmp_path, name, "pmid\n12345678\n7\nx\n")) == ["pmid:12345678", "pmid:7", "bad:4"]
+
+
+def test_titles_under_their_heading_may_hold_commas(tmp_path):
+    """One column has no delimiter."""
+    items = read(tmp_path, "a.csv", 'title\nOne, two and three\n"Quoted, too"\n')
+    assert [item.work.title for item in items] == ["One, two and three", "Quoted, too"]
+
+
+def test_identifiers_within_a_citation_are_found(tmp_path):
+    """A line copied from a reference list or from arXiv's listing gives its one work; two works are told."""
+    text = (
+        "Doe J. (2020). A title. Journal 12(3). https://doi.org/10.1000/a.\n"
+        "[1]  arXiv:2411.00001 [pdf, html, other]\n"
+        "Title: About something\n"
+        "Roe R. Another. 2019; doi: 10.1000/b; PMID: 77; PMCID: PMC88.\n"
+        "Both 10.1000/c and 10.1000/d\n"
+        "See https://x.org/pdf/10.1000/e.pdf there\n"
+    )
+    items = read(tmp_path, "a.txt", text)
+    assert works(items) == ["doi:10.1000/a", "arxiv:2411.00001", "bad:3", "doi:10.1000/b", "bad:5", "bad:6"]
+    assert items[3] == Wanted(Work(doi="10.1000/b", pmid="77", pmcid="PMC88"))
+    assert "names several works" in str(items[4])
+
+
+def test_a_listing_of_many_papers_is_no_work(tmp_path):
+    """A listing's URL is told; an abstract's, a PDF's and a bare id are papers."""
+    text = (
+        "https://arxiv.org/list/cs.CL/recent\nhttps://arxiv.org/abs/2101.00001\nhttps://arxiv.org/pdf/2101.00002v3\n"
+        "hep-th/9901001\nhttps://pubmed.ncbi.nlm.nih.gov/?term=x\nhttps://pubmed.ncbi.nlm.nih.gov/77/\n"
+    )
+    items = read(tmp_path, "a.txt", text)
+    expected = ["bad:1", "arxiv:2101.00001", "arxiv:2101.00002", "arxiv:hep-th/9901001", "bad:5", "pmid:77"]
+    assert works(items) == expected
+    assert "lists many papers" in str(items[0])
+
+
+def test_a_value_that_cannot_be_read_does_not_hide_one_that_can(tmp_path):
+    """A broken URL beside a DOI costs nothing; alone it is told."""
+    items = read(tmp_path, "a.csv", "doi,url\n10.1000/a,www.x.org\n,www.x.org\nbroken,https://x.org/1\n")
+    assert works(items) == ["doi:10.1000/a", "bad:3", "url:https://x.org/1"]
+
+
+def test_a_page_of_search_results_is_as_many_records(tmp_path):
+    """Results of OpenAlex, Crossref and Unpaywall, a page a line, give their records one by one."""
+    pages = [
+        {"meta": {}, "results": [{"id": "https://openalex.org/W1", "doi": "https://doi.org/10.1000/a"}, 5]},
+        {"message": {"items": [{"DOI": "10.1000/b"}, {"DOI": "10.1000/c"}]}},
+        {"results": [{"response": {"doi": "10.1000/d", "doi_url": "x"}, "score": 1}]},
+    ]
+    items = read(tmp_path, "a.jsonl", "\n".join(map(json.dumps, pages)))
+    assert works(items) == ["doi:10.1000/a", "bad:1", "doi:10.1000/b", "doi:10.1000/c", "doi:10.1000/d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("10.1000/a;b\n", "txt"),
+        ("10.1000/a\tTitle\n10.1000/b\tTitle\n", "tsv"),
+        ("10.1000/a,Title one\n10.1000/b,Title two\n", "csv"),
+        ("https://x.org/a,b\n", "txt"),
+        ("TY  - JOUR\n", "ris"),
+        ("", "txt"),
+        ("\x00\x01", "txt"),
+    ],
+)
+def test_the_form_is_seen_from_the_first_lines(text, form):
+    """Tables with and without header, lists, bibliographies, nothing."""
+    assert form_of(text) == form
+
+
+JUNK = st.one_of(
+    st.binary(max_size=400),
+    st.lists(
+        st.sampled_from([b"doi", b"10.1000/q", b",", b";", b"\t", b'"', b"\n", b"\r", b"{", b"[", b"7"]),
+        max_size=60,
+    ).map(b"".join),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=JUNK, suffix=st.sampled_from(["", ".txt", ".csv", ".tsv", ".jsonl", ".bib", ".ris"]))
+def test_any_bytes_are_read_or_refused_in_words(tmp_path, junk, suffix):
+    """No bytes lead to anything but entries and a UsageError, under every form."""
+    file = tmp_path / f"any{suffix}"
+    file.write_bytes(junk)
+    with InputSet([str(file)]) as inputs:
+        with suppress(UsageError):  # of a table as a whole
+            for entry in inputs.entries():
+                assert isinstance(entry.item, Wanted | BadLine)
+                assert entry.line >= 1
+                assert entry.raw
+        inputs.inputs[0].frame()
+
+
+GOOD = {
+    ".txt": (b"10.1000/first\n", b"10.1000/last\n"),
+    ".csv": (b"doi,title\n10.1000/first,t\n", b"10.1000/last,t\n"),
+    ".jsonl": (b'{"doi":"10.1000/first"}\n', b'{"doi":"10.1000/last"}\n'),
+}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=JUNK, suffix=st.sampled_from(sorted(GOOD)))
+def test_good_records_among_any_bytes_are_found(tmp_path, junk, suffix):
+    """The record before the junk and the one after it are both read, in every form of lines."""
+    first, last = GOOD[suffix]
+    file = tmp_path / f"mixed{suffix}"
+    file.write_bytes(first + junk + b"\n" + last)
+    with InputSet([str(file)]) as inputs:
+        found = works(list(inputs))
+    assert "doi:10.1000/first" in found[:1]
+    assert "doi:10.1000/last" in found[-1:] or (suffix == ".csv" and b'"' in junk)
+
+
+# -- the failures, to be fed back in
+
+BOOKS = "@string{p = {10.1000}}\n@misc{a, doi = p # {/a}}\n% note\n@misc{b,\n doi = p # {/b},\n}\n@misc{c\n"
+LISTS = {
+    "l.bib": (BOOKS, "@string{p = {10.1000}}\n@misc{b,\n doi = p # {/b},\n}\n"),
+    "l.ris": (
+        "TY  - JOUR\nDO  - 10.1000/a\nER  - \n\nTY  - X\nDO  - 10.1000/b\n",
+        "TY  - X\nDO  - 10.1000/b\n",
+    ),
+    "l.csv": ('DOI,Title\n10.1000/a,x\n10.1000/b,"y\nz"\n', 'DOI,Title\n10.1000/b,"y\nz"\n'),
+    "m.csv": ("10.1000/a,x\n10.1000/b,y\n", "10.1000/b,y\n"),
+    "l.tsv": ("where\twhat\n10.1000/a\tx\n10.1000/b\ty\n", "where\twhat\n10.1000/b\ty\n"),
+    "l.txt": ("doi\n10.1000/a\n10.1000/b # why\n", "doi\n10.1000/b # why\n"),
+    "l.jsonl": ('{"results":[{"doi":"10.1000/a"},{"doi":"10.1000/b"}]}\n', '{"doi":"10.1000/b"}\n'),
+}
+
+
+class _Rows:
+    """What is asked of a store: the job of one DOI has failed."""
+
+    def rows(self, _table: str, keys: list[bytes]) -> list[JobRow | None]:
+        lost = job_row_key(job_key(Work(doi="10.1000/b")))
+        row = JobRow(Work(doi="10.1000/b"), 1, (LIST,), state=State.FAILED)
+        return [row if key == lost else None for key in keys]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_failures_have_the_form_of_the_input(tmp_path, name):
+    """Of each form: the failed record as it stood, with what it needs around it, and it reads the same."""
+    given_text, expected = LISTS[name]
+    file = tmp_path / name
+    file.write_text(given_text)
+    (tmp_path / "lib").mkdir()
+    with InputSet([str(file)]) as inputs:
+        written = write_failures(_Rows(), tmp_path / "lib", list_id=LIST, inputs=inputs)
+    assert written is not None
+    assert written.suffix == file.suffix
+    assert written.read_text() == expected
+    with InputSet([str(written)]) as again:
+        assert works(list(again)) == ["doi:10.1000/b"]
+
+
+def test_mixed_inputs_give_failures_as_records(tmp_path):
+    """Two tables with other columns make no one table: the failures come in quire's own names."""
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    a.write_text("doi\n10.1000/b\n")
+    b.write_text("title,doi\nx,10.1000/b\n")
+    with InputSet([str(a), str(b)]) as inputs:
+        assert len({item.frame() for item in inputs.inputs}) == 2
+        same = InputSet([str(a), str(a)])
+        assert len({item.frame() for item in same.inputs}) == 1

@@ -15,7 +15,7 @@ import msgspec
 
 from ...config.settings import Quire
 from ...errors import QuireError
-from ...store.objects import Objects, Part
+from ...store.objects import Objects
 from ..directory import Directory
 from ..messages import (
     CancelTurn,
@@ -35,6 +35,7 @@ from ..runtime.ports import Cancel, Clock, Scheduler
 from ..web.exchange import Download, Request, Saved, Web, WebError
 from ..web.walls import wall_reason
 from .finding import Finder, Found, Lookup
+from .resuming import held_of, prepared
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Turn:
     def __init__(self, began_ms: int) -> None:
         self.began_ms = began_ms
         self.step: Literal["find", "open", "save"] = "find"
+        self.url = ""
         self.cancel: Cancel | None = None
         self.download: Download | None = None
         self.cancelled = False
@@ -132,7 +134,8 @@ class SourceAdapter(Actor):
             referer=candidate.referer,
             cookies=candidate.cookies,
         )
-        self._run(message.turn, turn, self._look_at(request))
+        turn.url = candidate.url
+        self._run(message.turn, turn, self._look_at(message.turn.job_id, request))
 
     def _save(self, message: Save) -> None:
         turn = self._turns.get(message.turn)
@@ -140,7 +143,7 @@ class SourceAdapter(Actor):
             self._tell_ended(message.turn, WebError("error", "adapter_restarted", url=""))
             return
         turn.step = "save"
-        self._run(message.turn, turn, self._stream(message.turn, turn.download))
+        self._run(message.turn, turn, self._stream(message.turn, turn.url, turn.download))
 
     def _cancel(self, message: CancelTurn) -> None:
         turn = self._turns.get(message.turn)
@@ -163,8 +166,11 @@ class SourceAdapter(Actor):
     def _run(self, turn_id: TurnId, turn: Turn, work: Coroutine[Any, Any, Any]) -> None:
         turn.cancel = self._scheduler.gather(work, lambda result: self.me.tell(Done(turn_id, result)))
 
-    async def _look_at(self, request: Request) -> Download:
-        """Open a candidate; a page that came instead is told from a wall."""
+    async def _look_at(self, job_id: str, request: Request) -> Download:
+        """Open a candidate, from where a part of it ends; a page that came instead is told from a wall."""
+        held = await self._scheduler.aside(lambda: held_of(self._objects, job_id, request.url))
+        if held is not None:
+            request = msgspec.structs.replace(request, range_start=held.length, if_range=held.validator)
         try:
             return await self._web.open(request)
         except WebError as error:
@@ -176,30 +182,26 @@ class SourceAdapter(Actor):
                 error.reason = wall
             raise
 
-    async def _stream(self, turn_id: TurnId, download: Download) -> Saved:
-        """Save the open answer into the job's part; a part that is not whole is removed."""
+    async def _stream(self, turn_id: TurnId, url: str, download: Download) -> Saved:
+        """Save the open answer into the part; what is not whole stays only if it can be gone on from."""
         aside = self._scheduler.aside
         part = await aside(lambda: self._objects.open_part(turn_id.job_id, turn_id.epoch))
         if part is None:
             await download.close()
             raise WebError("retryable", STALE_PART, url=download.url)
-        whole = False
+        kept = False
         try:
-            if part.length:
-                await aside(part.restart)
-            saved = await download.save(lambda chunk: aside(lambda: part.write(chunk)))
-            whole = True
+            sha = await aside(lambda: prepared(part, url, download))
+            kept = bool(part.about)
+            saved = await download.save(lambda chunk: aside(lambda: part.write(chunk)), sha=sha)
+            kept = True
             return saved
         finally:
             await download.close()
-            self._leave(part, whole)
-
-    @staticmethod
-    def _leave(part: Part, whole: bool) -> None:
-        if whole:
-            part.close()
-        else:
-            part.discard()
+            if kept:
+                part.close()
+            else:
+                part.discard()
 
     # How it ended
 
@@ -234,6 +236,7 @@ class SourceAdapter(Actor):
                 download.length or 0,
                 download.retry_count,
                 download.hops,
+                download.resumed_at,
             )
         )
 
