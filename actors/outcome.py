@@ -13,6 +13,8 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     work: Work
     label: str = ""
     """The user's own name for it; kept, never part of a key."""
+    priority: int = 0
+    """Smaller goes first; what is equal goes by age. Kept from the first time that it is planned."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):

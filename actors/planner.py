@@ -122,7 +122,12 @@ class Planner(Actor):
         stream = stream_of(job_id)
         if row is None:
             planned = JobPlanned(
-                wanted.work, ARTIFACT, job_url(wanted.work), asked.list_id, label=wanted.label
+                wanted.work,
+                ARTIFACT,
+                job_url(wanted.work),
+                asked.list_id,
+                label=wanted.label,
+                priority=wanted.priority,
             )
             return "new", Batch(stream, (planned,), expected_version=0)
         events: list[Event] = []

@@ -9,7 +9,7 @@ from typing import Any
 from ..events import facts
 from ..events.record import Recorded
 from . import output
-from .words import OUTCOMES, in_words, words_for
+from .words import OUTCOMES, in_words, whose, words_for
 
 _UNFINISHED = "in hand"
 _BROKEN_OFF = frozenset({"owner_gone", "beaten", "stopped", "cancelled"})
@@ -127,7 +127,7 @@ class Story:
 
     def _recovered(self, event: facts.CrashRecovery, time: str) -> None:
         """Effects that were in flight at one death share a line."""
-        head = f"In flight when worker {event.dead_worker} died, with the rule for it: "
+        head = f"In flight when {whose(event)}, with the rule for it: "
         rule = f"{event.kind} ({event.rule})"
         last = self.parts[-1] if self.parts else None
         if isinstance(last, Note) and last.words.startswith(head):

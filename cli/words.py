@@ -152,7 +152,12 @@ def _replayed(event: facts.IdempotencyReplay) -> str:
 
 
 def _recovered(event: facts.CrashRecovery) -> str:
-    return f"{event.kind} was in flight when worker {event.dead_worker} died; the rule is: {event.rule}."
+    return f"{event.kind} was in flight when {whose(event)}; the rule is: {event.rule}."
+
+
+def whose(event: facts.CrashRecovery) -> str:
+    """By what end an effect was left in flight; an owner that let go in order is not named by the log."""
+    return f"worker {event.dead_worker} died" if event.dead_worker else "its worker stopped"
 
 
 def _attempt(event: facts.FallbackAttempt) -> str:

@@ -105,7 +105,7 @@ def test_config_show_tells_value_and_origin(tmp_path):
     flags = "--fallback-total-timeout-ms 9 --fallback-max-attempts 8 --fallback-max-concurrent 7"
     more = "--fallback-tier archive:parallel=6 --disable-wayback-fallback --json --origin --config"
     env = {"QUIRE_OPS__STALE_AFTER_S": "5"}
-    done = here("config", "show", *flags.split(), *more.split(), file, env=env)
+    done = quire("config", "show", *flags.split(), *more.split(), file, env=env)
     found = json.loads(done.stdout)
     budgets = found["settings"]["fallback"]["budgets"]
     assert [budgets[k] for k in ("total_timeout_ms", "total_attempts", "max_concurrent")] == [9, 8, 7]

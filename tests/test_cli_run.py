@@ -88,7 +88,7 @@ def test_a_sample_is_the_same_for_the_same_seed(tmp_path):
 
 def test_several_workers_share_a_list(tmp_path):
     """--workers 2: the works are done once between two processes, and the summary counts both."""
-    world = World.of(*(Paper(doi=f"10.5555/good.{n}") for n in range(150)))
+    world = World.of(*(Paper(doi=f"10.5555/good.{n}") for n in range(60)))
     file = tmp_path / "a.txt"
     file.write_text("\n".join(dois_of(world)))
     with serve(world) as served:
@@ -100,9 +100,9 @@ def test_several_workers_share_a_list(tmp_path):
         for line in lines(here("log", "--json", "--library", tmp_path / "lib").stdout)
         if line["type"] == "job_leased"
     ]
-    assert (len(leased), len(set(leased))) == (150, 2), done.stderr
+    assert (len(leased), len(set(leased))) == (60, 2), done.stderr
     assert found["requests"] == len(served.ledger.entries())
-    assert (found["waiting"], found["finalized"], done.returncode) == (0, 150, 0)
+    assert (found["waiting"], found["finalized"], done.returncode) == (0, 60, 0)
 
 
 def test_a_rehearsal_and_a_real_library_refuse_each_other(tmp_path):

@@ -53,7 +53,7 @@ def goes_on(world: World, library: Path, file: Path) -> None:
 
 def test_ctrl_c_finishes_what_is_in_hand_and_exits_130(tmp_path):
     """After SIGINT nothing new is taken up, leases are let go, it says how to go on, and that works."""
-    world = world_of(300)
+    world = world_of(140)
     file = list_of(world, tmp_path / "a.txt")
     with serve(world) as served, started("run", file, *rehearsal(served.url, tmp_path / "lib")) as process:
         wait_until(lambda: len(served.ledger) >= 20)
@@ -112,7 +112,7 @@ def test_progress_lives_while_nothing_finishes(tmp_path):
 
 def test_further_workers_do_not_outlive_a_killed_parent(tmp_path):
     """After SIGKILL of the parent its workers end by themselves, and the same command goes on."""
-    world = world_of(250)
+    world = world_of(150)
     file = list_of(world, tmp_path / "a.txt")
     flags = [*rehearsal("", tmp_path / "lib")[2:], "--workers", 2]
     library = Library(tmp_path / "lib")
@@ -150,7 +150,7 @@ def test_a_stand_in_that_is_down_at_the_start_exits_4(tmp_path):
 
 def test_a_stand_in_that_dies_during_a_run_exits_4(tmp_path):
     """No work is failed for it: all that is not home yet comes home when it is back."""
-    world = world_of(300)
+    world = world_of(140)
     file = list_of(world, tmp_path / "a.txt")
     served = serve(world).start()
     try:

@@ -91,7 +91,7 @@ def test_state_and_list_choose_the_jobs(library, tmp_path):
     lost = exported(library, "--format", "jsonl", "--state", "failed")
     assert [json.loads(line)["doi"] for line in lost.splitlines()] == [LOST.doi]
     assert len(exported(library, "--format", "jsonl", "--list", LIST).splitlines()) == 4
-    assert not exported(library, "--format", "jsonl", "--list", LIST, "--state", "LEASED")
+    assert not exported(library, "--format", "jsonl", "--list", LIST, "--state", "STREAMING")
     other = tmp_path / "other.txt"
     other.write_text("10.1000/a\n")
     out = tmp_path / "out.csv"
