@@ -6,24 +6,27 @@ from urllib.parse import urlsplit
 
 from ..config.settings import Limits as LimitSettings
 from .web.exchange import Role
-from .web.limits import Limits
+from .web.limits import Rules
+from .web.slots import MemorySlots, Slots
+
+_NS_IN_MS = 1_000_000
 
 
 class Pace:
     """Hands out future slots, one interval apart, for each limit."""
 
-    def __init__(self, settings: LimitSettings) -> None:
-        self._limits = Limits(settings)
-        self._last_ms: dict[str, int] = {}
+    def __init__(self, settings: LimitSettings, slots: Slots | None = None) -> None:
+        """``slots`` are counted in memory where left out."""
+        self._rules = Rules(settings)
+        self._slots = MemorySlots() if slots is None else slots
 
     def __repr__(self) -> str:
-        return f"<Pace for {sorted(self._last_ms)}>"
+        return f"<Pace by {self._rules!r} in {self._slots!r}>"
 
     def slot_ms(self, url: str, role: Role, *, now_ms: int, wait_ms: int) -> int:
-        """Milliseconds to wait: at least ``wait_ms``, and one interval behind the slot given before."""
+        """Milliseconds to wait: ``wait_ms``, and one interval more for each job that was given a slot before."""
         parts = urlsplit(url)
-        key, interval_ns = self._limits.rule(parts.hostname or "", parts.path, role)
-        before = self._last_ms.get(key, 0)
-        slot = max(now_ms + wait_ms, before + interval_ns // 1_000_000)
-        self._last_ms[key] = slot
-        return slot - now_ms
+        key, interval_ns = self._rules.rule(parts.hostname or "", parts.path, role)
+        # A queue of its own: a job's place in line is no request yet.
+        at_ns = self._slots.reserve(f"{key} jobs", now_ms * _NS_IN_MS, interval_ns)
+        return wait_ms + at_ns // _NS_IN_MS - now_ms

@@ -47,6 +47,7 @@ from .runtime.system import System
 from .sources.adapter import SourceAdapter
 from .sources.catalog import finders
 from .web.client import WebClient
+from .web.slot_table import SlotTable
 
 CHUNK_WORKS = 500
 """Works planned in one go."""
@@ -255,6 +256,7 @@ class Session:
             random=self._random,
             scheduler=scheduler,
             on_breaker=self._breaker_changed,
+            slots=SlotTable(self.library.workers / "limits", boot_id=clock.boot_id),
         )
         start = self._system.start
         store, objects = self.store, self.library.objects

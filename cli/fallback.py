@@ -109,7 +109,9 @@ def explain(args: argparse.Namespace) -> int:
         settings, library = _settings_and_library(args, stack)
         work, row = _work_named(args.work, library)
         found = _forecaster(settings, library).of(work, planned_as=row.planned_as if row else "")
-        happened = list(_happened(library.store, args.work)) if library and row else []
+        happened = (
+            list(_happened(library.store, find_job(library.store, args.work))) if library and row else []
+        )
     if args.json:
         output.say_json({"plan": found, "state": row.state if row else "", "happened": happened})
         return 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from ..actors.outcome import Planned, Wanted
 from .inputs import BadLine, InputSet
 from .output import many
+from .repeats import Repeats
 
 BAD_LINES_SHOWN = 20
 """Bad lines that a run prints; ``--dry-run`` prints all of them."""
@@ -26,11 +27,12 @@ class Reader:
         say: Callable[[str], None],
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._inputs = inputs or ()
+        self._inputs = inputs
         self._sample: int | None = getattr(args, "sample", None)
         self._seed: int = getattr(args, "seed", 0)
         self._say = say
         self._stopped = stopped
+        self._repeats = Repeats() if getattr(args, "dry_run", False) else None
         self._shown_max = sys.maxsize if getattr(args, "dry_run", False) else BAD_LINES_SHOWN
         self.read = 0
         self.bad = 0
@@ -42,14 +44,16 @@ class Reader:
         return self._all() if self._sample is None else iter(self._drawn(self._sample))
 
     def _all(self) -> Iterator[Wanted]:
-        for item in self._inputs:
+        for entry in self._inputs.entries() if self._inputs else ():
             if self._stopped():
                 return
-            if isinstance(item, Wanted):
-                self.read += 1
-                yield item
-            else:
-                self._tell(item)
+            if isinstance(entry.item, BadLine):
+                self._tell(entry.item)
+                continue
+            self.read += 1
+            if self._repeats is not None and (repeat := self._repeats.told(entry)):
+                self._say(repeat)
+            yield entry.item
         if self.bad > self._shown_max:
             self._say(f"… and {self.bad - self._shown_max} more such lines; --dry-run names all")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from quire.actors.runtime.ports import NANOSECONDS, SystemClock
 from quire.cli.forecast import Forecaster, Step
+from quire.cli.main import main
 from quire.cli.turn_statistics import Group, grouped, rounded
 from quire.config.loader import Flag, load
 from quire.events.facts import BreakerChanged, FallbackAttempt
@@ -220,20 +221,22 @@ def test_dryrun_sums_the_plans_of_a_list(tmp_path):
 # -- stats
 
 
-def test_stats_count_the_turns_of_the_log(library):
+def test_stats_count_the_turns_of_the_log(library, capsys):
     """By source, tier, host and reason; JSON for scripts; a library without turns says so."""
-    found = json.loads(quire("fallback", "stats", "--library", library, "--json").stdout)
+
+    def stats(*words: str) -> str:
+        assert main(["fallback", "stats", "--library", str(library), *words]) == 0
+        return capsys.readouterr().out
+
+    found = json.loads(stats("--json"))
     assert found["by"] == "source"
     line = {"turns": 1, "success": 0, "share": 0.0, "skipped": 0, "p50_ms": 12, "p95_ms": 12}
     assert found["groups"] == [{"name": name, **line} for name in ("doi_redirect_pdf", "unpaywall_pdf")]
-    reasons = json.loads(quire("fallback", "stats", "--by", "reason", "--library", library, "--json").stdout)
+    reasons = json.loads(stats("--by", "reason", "--json"))
     assert {group["name"] for group in reasons["groups"]} == {"no_oa_location", "http_404"}
-    assert "h.org" in quire("fallback", "stats", "--by", "host", "--library", library).stdout
-    later = quire("fallback", "stats", "--since", "2999-01-01", "--library", library)
-    assert later.stdout == "No source has had its turn.\n"
-    assert (
-        quire("fallback", "stats", "--since", "1h", "--library", library).stdout.count("unpaywall_pdf") == 1
-    )
+    assert "h.org" in stats("--by", "host")
+    assert stats("--since", "2999-01-01") == "No source has had its turn.\n"
+    assert stats("--since", "1h").count("unpaywall_pdf") == 1
     wrong = quire("fallback", "stats", "--since", "yesterday", "--library", library)
     assert (wrong.returncode, "24h" in wrong.stderr) == (2, True)
 

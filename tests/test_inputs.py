@@ -19,6 +19,7 @@ from quire.actors.outcome import Wanted
 from quire.cli import lines as lines_module
 from quire.cli.failures import write_failures
 from quire.cli.inputs import BadLine, InputSet, form_of
+from quire.cli.repeats import Repeats
 from quire.errors import UsageError
 from quire.events.job import JobRow, State
 from quire.events.keys import job_key
@@ -368,13 +369,12 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path, junk, suffix):
     """No bytes lead to anything but entries and a UsageError, under every form."""
     file = tmp_path / f"any{suffix}"
     file.write_bytes(junk)
-    with InputSet([str(file)]) as inputs:
-        with suppress(UsageError):  # of a table as a whole
-            for entry in inputs.entries():
-                assert isinstance(entry.item, Wanted | BadLine)
-                assert entry.line >= 1
-                assert entry.raw
+    with suppress(UsageError), InputSet([str(file)]) as inputs:  # a broken .gz, a table as a whole
         inputs.inputs[0].frame()
+        for entry in inputs.entries():
+            assert isinstance(entry.item, Wanted | BadLine)
+            assert entry.line >= 1
+            assert entry.raw
 
 
 GOOD = {
@@ -395,6 +395,23 @@ def test_good_records_among_any_bytes_are_found(tmp_path, junk, suffix):
         found = works(list(inputs))
     assert "doi:10.1000/first" in found[:1]
     assert "doi:10.1000/last" in found[-1:] or (suffix == ".csv" and b'"' in junk)
+
+
+# -- works named more than once
+
+
+def test_a_work_named_again_is_told_with_both_places(tmp_path):
+    """In another file, another spelling, another form: the line and the one where it was named first."""
+    a, b = tmp_path / "a.txt", tmp_path / "b.bib"
+    a.write_text("\n10.1000/A\n10.1000/c\nhttps://doi.org/10.1000/a\n")
+    b.write_text("@misc{x, doi={10.1000/b}}\n\n@misc{y, doi={10.1000/c}}\n")
+    repeats = Repeats()
+    with InputSet([str(a), str(b)]) as inputs:
+        told = [said for entry in inputs.entries() if (said := repeats.told(entry))]
+    assert told == [
+        f"{a}:4: doi:10.1000/a is named at {a}:2 already",
+        f"{b}:3: doi:10.1000/c is named at {a}:3 already",
+    ]
 
 
 # -- the failures, to be fed back in

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from ...config.settings import CrossrefOptions, Thresholds
 from ...events.work import normal_doi, with_doi
-from ..web.exchange import Request, Role, Web
-from .finding import Found, Lookup, accepted, from_answer, json_object, nothing, records_of, text_of
+from ..web.exchange import Role, Web
+from .finding import Found, Lookup, accepted, from_answer, json_object, metadata, nothing, records_of, text_of
 
 ROWS = 5
 """Answers that are compared."""
@@ -46,18 +46,8 @@ class Crossref:
 
     async def find(self, web: Web, lookup: Lookup) -> Found:
         """No candidates: the work's DOI in ``identified``, or the reason why it stays unknown."""
-        url, role = self.first_request(lookup)
-        answer = await web.fetch(
-            Request(
-                url=url,
-                role=role,
-                source=self.name,
-                retries_max=lookup.retries_max,
-                deadline_s=lookup.timeout_s,
-                robots=lookup.robots,
-                accept="application/json",
-            )
-        )
+        url, _ = self.first_request(lookup)
+        answer = await metadata(web, self.name, url, lookup, accept="application/json")
         accepted(answer, self._thresholds)
         return from_answer(answer, identify(answer.body, lookup.work.title, score_min=self._score_min))
 

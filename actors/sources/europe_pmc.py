@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from ...config.settings import EuropePmcEndpoint, Thresholds
 from ...events.work import Work, normal_doi, normal_pmcid, normal_pmid
-from ..web.exchange import Request, Role, Web
+from ..web.exchange import Role, Web
 from ..web.page_repairs import web_url
 from .finding import (
     Candidate,
@@ -18,6 +18,7 @@ from .finding import (
     distinct_urls,
     from_answer,
     json_object,
+    metadata,
     nothing,
     records_of,
     text_of,
@@ -51,18 +52,8 @@ class EuropePmc:
 
     async def find(self, web: Web, lookup: Lookup) -> Found:
         """The open PDFs of the record; its open pages go to ``seen``."""
-        url, role = self.first_request(lookup)
-        answer = await web.fetch(
-            Request(
-                url=url,
-                role=role,
-                source=self.name,
-                retries_max=lookup.retries_max,
-                deadline_s=lookup.timeout_s,
-                robots=lookup.robots,
-                accept="application/json",
-            )
-        )
+        url, _ = self.first_request(lookup)
+        answer = await metadata(web, self.name, url, lookup, accept="application/json")
         accepted(answer, self._thresholds)
         return from_answer(answer, full_texts(answer.body, lookup.work, truncated=answer.truncated))
 

@@ -16,7 +16,7 @@ import msgspec
 from ...config.settings import Thresholds
 from ...events.keys import canonical_url
 from ...events.work import Work
-from ..web.exchange import Answer, Role, Web, WebError
+from ..web.exchange import Answer, Request, Role, Web, WebError
 
 CANDIDATES_MAX = 12
 """Candidates of one source's turn; a record that lists more is cut."""
@@ -121,6 +121,25 @@ def distinct(candidates: Iterable[Candidate], *, at_most: int = CANDIDATES_MAX) 
 def distinct_urls(urls: Iterable[str], *, at_most: int = SEEN_MAX) -> tuple[str, ...]:
     """The URLs in order, each once by its canonical form."""
     return tuple(c.url for c in distinct((Candidate(url=url, rule="") for url in urls), at_most=at_most))
+
+
+async def metadata(web: Web, source: str, url: str, lookup: Lookup, *, accept: str = "*/*") -> Answer:
+    """Ask a service a question under the manners of the lookup; any status comes back.
+
+    Raises:
+        WebError: no answer could be had.
+    """
+    return await web.fetch(
+        Request(
+            url=url,
+            role="metadata",
+            source=source,
+            retries_max=lookup.retries_max,
+            deadline_s=lookup.timeout_s,
+            robots=lookup.robots,
+            accept=accept,
+        )
+    )
 
 
 def accepted(answer: Answer, thresholds: Thresholds) -> Answer:
@@ -257,6 +276,28 @@ REASONS: dict[str, Reason] = {
     "name_not_found": Reason("The server's name could not be found.", "Check the network."),
     "tls_failed": Reason("The server's certificate or encryption is not sound.", _NOTHING),
     "read_timeout": Reason("The server fell silent.", _LATER),
+    # what the proof on disk found
+    "truncated": Reason("The file was cut: its end is not the end of a PDF.", _LATER),
+    "damaged": Reason("No PDF library can open the file.", _LATER),
+    "no_pages": Reason("The file opens as a PDF and has no page.", _NOTHING),
+    "password_required": Reason("The PDF asks for a password.", "Look at the page by hand."),
+    "long_body": Reason("More bytes came than were promised.", _LATER),
+    "html": Reason("The bytes are a web page, not a PDF.", _NOTHING),
+    "json": Reason("The bytes are JSON, not a PDF.", _NOTHING),
+    "xml": Reason("The bytes are XML, not a PDF.", _NOTHING),
+    "gzip": Reason("The bytes are a packed file, not a PDF.", _NOTHING),
+    "empty": Reason("The file is empty.", _LATER),
+    "no_pdf_header": Reason("The file does not begin as a PDF.", _NOTHING),
+    "md5_mismatch": Reason("The bytes are not those whose MD5 the source states.", _LATER),
+    "part_changed": Reason("The bytes on the disk are not those that were streamed.", _LATER),
+    "bad_range": Reason("The server sent another part of the file than it was asked for.", _LATER),
+    # what quire itself decided
+    "cancelled": Reason("The turn was cancelled.", _NOTHING),
+    "beaten": Reason("Another source was first to show a PDF; this one was put back.", _NOTHING),
+    "stopped": Reason("The turn was stopped.", _NOTHING),
+    "owner_gone": Reason("The worker died or let go while this was under way.", _NOTHING),
+    "stale": Reason("It was under way for longer than any takes, and was begun again.", _NOTHING),
+    "rollout": Reason("The work is outside the share that fallback.rollout lets in.", "Raise the percent."),
     "deadline": Reason("The time for this source ran out.", "Raise the source's timeout_ms, or run again."),
     "stalled": Reason("The stream stood still for too long.", _LATER),
     "reset": Reason("The server broke the connection.", _LATER),

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ...config.settings import PmcEndpoints, Thresholds
 from ...events.work import Work, normal_doi, normal_pmcid, normal_pmid
-from ..web.exchange import Answer, Request, Role, Web
+from ..web.exchange import Answer, Role, Web
 from ..web.page_repairs import web_url
 from .finding import (
     Candidate,
@@ -23,6 +23,7 @@ from .finding import (
     accepted,
     from_answer,
     json_object,
+    metadata,
     nothing,
     quoted_doi,
     records_of,
@@ -103,16 +104,7 @@ class Pmc:
         return found
 
     async def _ask(self, web: Web, lookup: Lookup, url: str) -> Answer:
-        return await web.fetch(
-            Request(
-                url=url,
-                role="metadata",
-                source=self.name,
-                retries_max=lookup.retries_max,
-                deadline_s=lookup.timeout_s,
-                robots=lookup.robots,
-            )
-        )
+        return await metadata(web, self.name, url, lookup)
 
     def _listing_url(self, pmcid: str) -> str:
         return f"{self._bucket}/?list-type=2&prefix={pmcid}."

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ...config.settings import Thresholds, UnpaywallEndpoint
 from ...events.work import Work, normal_arxiv, normal_doi, normal_pmcid
-from ..web.exchange import Answer, Request, Role, Web
+from ..web.exchange import Answer, Role, Web
 from ..web.page_repairs import web_url
 from .finding import (
     Candidate,
@@ -19,6 +19,7 @@ from .finding import (
     distinct_urls,
     from_answer,
     json_object,
+    metadata,
     nothing,
     quoted_doi,
     records_of,
@@ -58,18 +59,8 @@ class Unpaywall:
 
     async def find(self, web: Web, lookup: Lookup) -> Found:
         """The record's PDF URLs, best first; landing pages go to ``seen``."""
-        url, role = self.first_request(lookup)
-        answer = await web.fetch(
-            Request(
-                url=url,
-                role=role,
-                source=self.name,
-                retries_max=lookup.retries_max,
-                deadline_s=lookup.timeout_s,
-                robots=lookup.robots,
-                accept="application/json",
-            )
-        )
+        url, _ = self.first_request(lookup)
+        answer = await metadata(web, self.name, url, lookup, accept="application/json")
         refused = refusal(answer)
         if refused:
             return from_answer(answer, nothing(refused))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ...config.settings import Thresholds, WaybackEndpoints
-from ..web.exchange import Answer, Request, Role, Web, WebError
+from ..web.exchange import Answer, Role, Web, WebError
 from ..web.page_repairs import web_url
 from .finding import (
     Candidate,
@@ -24,6 +24,7 @@ from .finding import (
     from_answer,
     host_of,
     json_object,
+    metadata,
     nothing,
 )
 
@@ -113,16 +114,7 @@ class Wayback:
         )
 
     async def _ask(self, web: Web, lookup: Lookup, url: str) -> Answer:
-        answer = await web.fetch(
-            Request(
-                url=url,
-                role="metadata",
-                source=self.name,
-                retries_max=lookup.retries_max,
-                deadline_s=lookup.timeout_s,
-                robots=lookup.robots,
-            )
-        )
+        answer = await metadata(web, self.name, url, lookup)
         return answer if _EXCLUDED.search(answer.body[:4096]) else accepted(answer, self._thresholds)
 
     def _cdx_url(self, url: str) -> str:

@@ -33,6 +33,7 @@ from .exchange import Answer, Gate, Request, Role, WebError
 from .guard import BadUrl, Guard, Place, joined, place, without_tracking
 from .manners import Manners
 from .sending import Sender, Traffic, WebStatistics, stand_in_of
+from .slots import Slots
 from .transport import Transport
 
 T = TypeVar("T")
@@ -42,9 +43,10 @@ PDF_ACCEPT = "application/pdf,*/*;q=0.8"
 
 
 class WebClient:
-    """The web port: one pool, one set of limits, breakers and robots rules for the whole process.
+    """The web port: one pool, one set of breakers and robots rules for the whole process.
 
-    ``on_breaker`` is called on whatever thread a breaker changed, and must not block.
+    ``slots`` counts what the limits allow, for all who share it (a library's ``SlotTable``); left out, for this
+    client alone. It is closed with the client. ``on_breaker`` is called on whatever thread a breaker changed, and must not block.
 
     Raises:
         UsageError: the settings contradict each other.
@@ -61,6 +63,7 @@ class WebClient:
         random: Random,
         scheduler: Scheduler,
         on_breaker: Callable[[BreakerChanged], None],
+        slots: Slots | None = None,
     ) -> None:
         if settings.pacing == "none" and not settings.stand_in:
             raise UsageError(
@@ -81,7 +84,12 @@ class WebClient:
         self._traffic = Traffic()
         self.breakers = Breakers(settings.breaker, clock=clock, on_change=on_breaker)
         self._manners = Manners(
-            settings, gates=gates, breakers=self.breakers, clock=clock, fetch=self._fetched
+            settings,
+            gates=gates,
+            breakers=self.breakers,
+            clock=clock,
+            fetch=self._fetched,
+            slots=slots,
         )
         self._sender = Sender(
             settings,
@@ -128,6 +136,7 @@ class WebClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+        self._manners.close()
 
     # -- retries ------------------------------------------------------------------------------------
 

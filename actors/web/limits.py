@@ -1,23 +1,20 @@
-"""How often one host may be asked: pure arithmetic over a clock, no sleeping in here.
+"""How often one host may be asked: arithmetic over a clock, no sleeping in here.
 
-The state of a limit is one number, the time from which the next request is free (GCRA with a burst of
-one), so requests are spaced evenly and never come in a rush. Whoever asks gets the next slot, in
-order of asking. A waiter that is cancelled gives its slot back and all who wait behind it move up;
-without that, every cancelled loser of a race would make the winner's host idle.
+Requests are spaced evenly and never come in a rush. Whoever asks gets the next slot, in order of asking; the
+slots are counted in ``slots``, for all workers of a library together. A waiter that is cancelled gives its slot
+back and all in this process who wait behind it move up, then whoever asks next; without that, every
+cancelled loser of a race would make the winner's host idle.
 """
 
 from __future__ import annotations
 
 import threading
-from bisect import insort
 from collections.abc import Callable, Mapping
 
 from ...config.settings import Limits as LimitSettings
 from ..runtime.ports import NANOSECONDS
 from .exchange import Role
-
-KEYS_MAX = 8_192
-"""Limits kept at once; the idle ones go first."""
+from .slots import MemorySlots, Slots
 
 
 class Reservation:
@@ -40,33 +37,27 @@ class Reservation:
 
 
 class Limiter:
-    """One limit: a queue of slots, ``interval_ns`` apart."""
+    """One limit's reservations in this process; its slots are ``interval_ns`` apart."""
 
-    __slots__ = ("_free", "_key", "_next_ns", "_waiting")
+    __slots__ = ("_key", "_slots", "_waiting")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, slots: Slots | None = None) -> None:
+        """``slots`` are counted in memory where left out."""
         self._key = key
-        self._next_ns = 0
+        self._slots = MemorySlots() if slots is None else slots
         self._waiting: list[Reservation] = []
-        self._free: list[int] = []
 
     def __repr__(self) -> str:
-        return (
-            f"<Limiter {self._key} next={self._next_ns} waiting={len(self._waiting)} free={len(self._free)}>"
-        )
+        return f"<Limiter {self._key} waiting={len(self._waiting)} of {self._slots!r}>"
 
-    def peek(self, now_ns: int) -> int:
-        """The slot that ``reserve`` would give, in nanoseconds on the same clock."""
-        self._forget(now_ns)
-        return self._free[0] if self._free else max(now_ns, self._next_ns)
+    @property
+    def waiting(self) -> int:
+        """Reservations that are neither used nor given back."""
+        return len(self._waiting)
 
     def reserve(self, now_ns: int, interval_ns: int) -> Reservation:
         """Take the next slot."""
-        at_ns = self.peek(now_ns)
-        if self._free:
-            self._free.pop(0)
-        else:
-            self._next_ns = at_ns + interval_ns
+        at_ns = self._slots.reserve(self._key, now_ns, interval_ns)
         reservation = Reservation(self._key, at_ns, interval_ns)
         self._waiting.append(reservation)
         return reservation
@@ -82,32 +73,18 @@ class Limiter:
             return
         self._waiting.remove(reservation)
         spare_ns = reservation.at_ns
-        for other in sorted(self._waiting, key=lambda waiting: waiting.at_ns):
+        # Nobody moves up to a slot in the past: he would go now, too close to the one behind him.
+        behind = self._waiting if spare_ns >= now_ns else ()
+        for other in sorted(behind, key=lambda waiting: waiting.at_ns):
             if other.at_ns > spare_ns:
                 other.at_ns, spare_ns = spare_ns, other.at_ns
                 if other.moved:
                     other.moved()
-        if spare_ns + reservation.interval_ns >= self._next_ns:
-            self._next_ns = spare_ns
-        else:
-            insort(self._free, spare_ns)
-        self._forget(now_ns)
-
-    def is_idle(self, now_ns: int) -> bool:
-        """Whether it may be forgotten without letting anybody go too early."""
-        return not self._waiting and self._next_ns <= now_ns
-
-    def _forget(self, now_ns: int) -> None:
-        # A slot in the past is no right to go twice now: only future ones may be handed on.
-        while self._free and self._free[0] < now_ns:
-            self._free.pop(0)
+        self._slots.give_back(self._key, spare_ns, now_ns, reservation.interval_ns)
 
 
-class Limits:
-    """The limits of all hosts, by (host, role), or by host or host/path-prefix where settings name one.
-
-    Safe to peek into from other threads.
-    """
+class Rules:
+    """Which limit holds for a request: by (host, role), or by host or host/path-prefix where one is named."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._per_role: Mapping[str, int] = {
@@ -118,19 +95,36 @@ class Limits:
         # Longest first, so that a path prefix stands above its host.
         named = sorted(settings.hosts_per_s.items(), key=lambda item: -len(item[0]))
         self._named = [(name.lower().rstrip("/"), _interval_ns(rate)) for name, rate in named]
-        self._limiters: dict[str, Limiter] = {}
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Limits hosts={len(self._limiters)} named={len(self._named)}>"
+        return f"<Rules named={len(self._named)}>"
 
     def rule(self, site: str, target: str, role: Role) -> tuple[str, int]:
-        """Which limit holds for a request, and its interval in nanoseconds."""
+        """The limit's key, and its interval in nanoseconds."""
         for name, interval_ns in self._named:
             host, slash, prefix = name.partition("/")
             if site == host and (not slash or _is_under(target, f"/{prefix}")):
                 return name, interval_ns
         return f"{site} {role}", self._per_role[role]
+
+
+class Limits:
+    """The limits of all hosts. Safe to ask from other threads."""
+
+    def __init__(self, settings: LimitSettings, slots: Slots | None = None) -> None:
+        """``slots`` are counted in memory where left out."""
+        self._rules = Rules(settings)
+        self._slots = MemorySlots() if slots is None else slots
+        self._limiters: dict[str, Limiter] = {}
+        """Those with reservations in hand: as many as there are requests at most."""
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Limits {self._rules!r} waiting_for={len(self._limiters)} {self._slots!r}>"
+
+    def rule(self, site: str, target: str, role: Role) -> tuple[str, int]:
+        """Which limit holds for a request, and its interval in nanoseconds."""
+        return self._rules.rule(site, target, role)
 
     def reserve(
         self, site: str, target: str, role: Role, *, now_ns: int, interval_min_s: float = 0.0
@@ -144,32 +138,37 @@ class Limits:
             # A queue of its own, so that all slots of one queue are equally far apart.
             key, interval_ns = _crawl_key(site), round(interval_min_s * NANOSECONDS)
         with self._lock:
-            return self._limiter(key, now_ns).reserve(now_ns, interval_ns)
+            limiter = self._limiters.get(key) or Limiter(key, self._slots)
+            reservation = limiter.reserve(now_ns, interval_ns)
+            self._limiters[key] = limiter
+        return reservation
 
     def use(self, reservation: Reservation) -> None:
         """The request goes out."""
-        with self._lock:
-            self._limiters[reservation.key].use(reservation)
+        self._ended(reservation, lambda limiter: limiter.use(reservation))
 
     def give_back(self, reservation: Reservation, *, now_ns: int) -> None:
         """The request does not go out; harmless after ``use``."""
-        with self._lock:
-            self._limiters[reservation.key].give_back(reservation, now_ns)
+        self._ended(reservation, lambda limiter: limiter.give_back(reservation, now_ns))
 
     def wait_s(self, site: str, target: str, role: Role, *, now_ns: int) -> float:
         """Seconds that a request would wait if it were made now."""
         key, _ = self.rule(site, target, role)
-        with self._lock:
-            known = [self._limiters[name] for name in (key, _crawl_key(site)) if name in self._limiters]
-            return max([0, *(limiter.peek(now_ns) - now_ns for limiter in known)]) / NANOSECONDS
+        free_ns = max(self._slots.peek(name, now_ns) for name in (key, _crawl_key(site)))
+        return (free_ns - now_ns) / NANOSECONDS
 
-    def _limiter(self, key: str, now_ns: int) -> Limiter:
-        limiter = self._limiters.get(key)
-        if limiter is None:
-            if len(self._limiters) >= KEYS_MAX:
-                self._limiters = {k: v for k, v in self._limiters.items() if not v.is_idle(now_ns)}
-            limiter = self._limiters[key] = Limiter(key)
-        return limiter
+    def close(self) -> None:
+        """Let go of what the slots hold open."""
+        self._slots.close()
+
+    def _ended(self, reservation: Reservation, end: Callable[[Limiter], None]) -> None:
+        with self._lock:
+            limiter = self._limiters.get(reservation.key)
+            if limiter is None:
+                return
+            end(limiter)
+            if not limiter.waiting:
+                del self._limiters[reservation.key]
 
 
 def _crawl_key(site: str) -> str:

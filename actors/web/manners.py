@@ -21,18 +21,26 @@ from .exchange import Answer, Gate, Request, Role, WebError
 from .guard import BadUrl, Place, place
 from .limits import Limits, Reservation
 from .robots import ROBOTS_BYTES_MAX, RobotsCache, RobotsRules, from_status
+from .slots import Slots
 
 Fetch = Callable[[Request, int], Awaitable[Answer]]
 
 
 class Manners:
-    """Offline mode, robots rules, breakers and limits of the whole process.
+    """Offline mode, robots rules and breakers of the whole process, and limits as far as ``slots`` reach.
 
     ``fetch`` gets a robots.txt, given a request and the most bytes to read; it passes these same manners.
     """
 
     def __init__(
-        self, settings: WebSettings, *, gates: Gates, breakers: Breakers, clock: Clock, fetch: Fetch
+        self,
+        settings: WebSettings,
+        *,
+        gates: Gates,
+        breakers: Breakers,
+        clock: Clock,
+        fetch: Fetch,
+        slots: Slots | None,
     ) -> None:
         self._settings = settings
         self._gates = gates
@@ -41,7 +49,7 @@ class Manners:
         self._fetch = fetch
         self._paced = settings.pacing != "none"
         self._rate_wait_max_s = gates.skip_if_rate_wait_exceeds_ms / 1000
-        self._limits = Limits(settings.limits)
+        self._limits = Limits(settings.limits, slots)
         self._robots = RobotsCache(ttl_s=settings.robots_ttl_s, now_ns=clock.boot_ns)
         self._asking_robots: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -68,6 +76,10 @@ class Manners:
             return self._breakers.wait_s(place(url).site)
         except BadUrl:
             return 0.0
+
+    def close(self) -> None:
+        """Let go of what the limits hold open."""
+        self._limits.close()
 
     async def admit(self, call: Call, asked: Place) -> Permit:
         """Wait until a request may be sent.
