@@ -24,7 +24,7 @@ class Pace:
         return f"<Pace by {self._rules!r} in {self._slots!r}>"
 
     def slot_ms(self, url: str, role: Role, *, now_ms: int, wait_ms: int) -> int:
-        """Milliseconds to wait: ``wait_ms``, and one interval more for each job that was given a slot before."""
+        """Milliseconds to wait: ``wait_ms``, and an interval for each job still in line before."""
         parts = urlsplit(url)
         key, interval_ns = self._rules.rule(parts.hostname or "", parts.path, role)
         # A queue of its own: a job's place in line is no request yet.

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ..config.settings import Quire
-from ..errors import QuireError, StoreFailedError, UsageError
+from ..errors import InvariantError, QuireError, UsageError
 from ..events.facts import AnyEvent, BreakerChanged, LibraryCreated, RunFinished, RunStarted
 from ..events.projections import (
     EVERYTHING,
@@ -328,7 +328,7 @@ class Session:
     def _fatal(self, name: str, error: BaseException) -> None:
         """An actor failed for good: whoever waits for outcomes is told, and the session ends."""
         if not isinstance(error, QuireError):
-            fault: QuireError = StoreFailedError(f"the {name} failed for good: {error!r}")
+            fault: QuireError = InvariantError(f"a defect of quire: the {name} failed for good: {error!r}")
             fault.__cause__ = error
         else:
             fault = error

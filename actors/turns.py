@@ -123,6 +123,7 @@ class Turns:
             "url": public_url(candidate.url),
             "generation": job.generation,
             "rule": candidate.rule,
+            "source": turn.id.source,
             "dressed": int(dressed(candidate)),
         }
         head = job.begin("HEAD", {"url": candidate.url, "generation": job.generation}, about)

@@ -197,14 +197,14 @@ def _not_reached(plan: fallback.Plan, steps: list[Step]) -> list[Step]:
 
 
 def _manners(settings: Quire, clock: Clock, hosts: Iterable[HostRow]) -> Manners:
-    """The gates of a run that starts now, the breakers open that the log left open."""
+    """The gates of a run that starts now: no limit is used up, and the breakers are as the log left them."""
     breakers = Breakers(settings.web.breaker, clock=clock, on_change=lambda _changed: None)
     for row in hosts:
         left_s = (row.until_ns - clock.wall_ns()) / NANOSECONDS
         if row.state == "open" and left_s > 0:
             breakers.open(row.host, reason=row.reason, for_s=left_s)
     gates = settings.fallback.gates
-    return Manners(settings.web, gates=gates, breakers=breakers, clock=clock, fetch=_never)
+    return Manners(settings.web, gates=gates, breakers=breakers, clock=clock, fetch=_never, slots=None)
 
 
 async def _never(request: Request, _bytes_max: int) -> Answer:

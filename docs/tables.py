@@ -63,6 +63,19 @@ def of_network() -> set[str]:
     return {"http_NNN"}.union(*(of_file(path) for path in files))
 
 
+def of_disk() -> set[str]:
+    """The codes of the proof, and of what else can be wrong with bytes on disk."""
+    return of_file(HOUSE / "store" / "proof.py") | of_file(HOUSE / "actors" / "finalizer.py")
+
+
+def everyday() -> set[str]:
+    """Codes that are everyday words, the kinds of a file: codes only where the proof says them."""
+    proof = ast.parse((HOUSE / "store" / "proof.py").read_text(encoding="utf-8"))
+    return set().union(
+        *(literals(one) for one in proof.body if isinstance(one, ast.FunctionDef) and one.name == "_kind_of")
+    )
+
+
 def reasons(codes: Iterable[str]) -> str:
     """Codes with their sentences, in the order of the table in ``finding.py``."""
     wanted = set(codes)
@@ -115,12 +128,13 @@ def limits() -> str:
 
 def tables() -> dict[str, str]:
     """Every generated table by the name of its marker."""
-    own = {name: of_source(name) for name in (*SOURCES, IDENTIFIER)}
-    network = of_network()
-    course = REASONS.keys() - network.union(*own.values())
+    kinds, disk = everyday(), of_disk()
+    own = {name: of_source(name) - kinds for name in (*SOURCES, IDENTIFIER)}
+    network = of_network() - kinds
+    course = REASONS.keys() - network.union(disk, *own.values())
     made = {"plan": plan(), "endpoints": endpoints(), "limits": limits()}
     made |= {name: reasons(codes) for name, codes in own.items()}
-    return made | {"network": reasons(network), "course": reasons(course)}
+    return made | {"network": reasons(network), "disk": reasons(disk), "course": reasons(course)}
 
 
 def filled(text: str) -> str:

@@ -7,7 +7,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from quire.actors.outcome import Wanted
@@ -234,7 +234,8 @@ def test_any_text_is_read_as_bibtex_and_the_good_entries_around_it_are_found(jun
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(max_size=80))
+@example("a---b -- c")
+@given(st.one_of(st.text(max_size=80), st.text("-{}\\~$^%&#_ a'\"", max_size=20)))
 def test_text_survives_tex_and_back(text):
     """What ``as_tex`` writes, in balanced braces, ``text_of`` reads as the same words."""
     tex = as_tex(text)

@@ -168,11 +168,8 @@ class SourceAdapter(Actor):
 
     async def _look_at(self, job_id: str, request: Request) -> Download:
         """Open a candidate, from where a part of it ends; a page that came instead is told from a wall."""
-        held = await self._scheduler.aside(lambda: held_of(self._objects, job_id, request.url))
-        if held is not None:
-            request = msgspec.structs.replace(request, range_start=held.length, if_range=held.validator)
         try:
-            return await self._web.open(request)
+            return await self._open_rest(job_id, request)
         except WebError as error:
             page = error.page
             if page is None or error.status in GONE:
@@ -181,6 +178,19 @@ class SourceAdapter(Actor):
             if wall != "not_a_pdf":
                 error.reason = wall
             raise
+
+    async def _open_rest(self, job_id: str, request: Request) -> Download:
+        """Ask for the rest of what is held; where the server cannot give it, start over, once."""
+        held = await self._scheduler.aside(lambda: held_of(self._objects, job_id, request.url))
+        if held is None:
+            return await self._web.open(request)
+        rest = msgspec.structs.replace(request, range_start=held.length, if_range=held.validator)
+        try:
+            return await self._web.open(rest)
+        except WebError as error:
+            if error.reason != "bad_range":
+                raise
+            return await self._web.open(request)
 
     async def _stream(self, turn_id: TurnId, url: str, download: Download) -> Saved:
         """Save the open answer into the part; what is not whole stays only if it can be gone on from."""

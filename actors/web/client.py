@@ -45,8 +45,9 @@ PDF_ACCEPT = "application/pdf,*/*;q=0.8"
 class WebClient:
     """The web port: one pool, one set of breakers and robots rules for the whole process.
 
-    ``slots`` counts what the limits allow, for all who share it (a library's ``SlotTable``); left out, for this
-    client alone. It is closed with the client. ``on_breaker`` is called on whatever thread a breaker changed, and must not block.
+    ``slots`` counts what the limits allow, for all who share it (a library's ``SlotTable``), or for this
+    client alone where it is left out; it is closed with the client. ``on_breaker`` is called on whatever
+    thread a breaker changed, and must not block.
 
     Raises:
         UsageError: the settings contradict each other.

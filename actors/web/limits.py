@@ -1,9 +1,9 @@
 """How often one host may be asked: arithmetic over a clock, no sleeping in here.
 
 Requests are spaced evenly and never come in a rush. Whoever asks gets the next slot, in order of asking; the
-slots are counted in ``slots``, for all workers of a library together. A waiter that is cancelled gives its slot
-back and all in this process who wait behind it move up, then whoever asks next; without that, every
-cancelled loser of a race would make the winner's host idle.
+slots are counted in ``slots``, for all workers of a library together. A waiter that is cancelled gives its
+slot back: all in this process who wait behind it move up, and what is left goes to whoever asks next.
+Without that, every cancelled loser of a race would make the winner's host idle.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ nobody waits longer than ``LOCK_TRIES`` times ``LOCK_PAUSE_S``, since one reques
 an event loop that stands still. Nothing is synced to disk: after a power loss the boot is another one, and
 the times of another boot say nothing.
 
-The table is set-associative, like a processor's cache: a key's digest names a set of ``WAYS`` records, and the
-key has one of them for as long as its queue reaches into the future. While all of a set do, a further key
-shares the queue of one of them. A record whose checksum is wrong is free.
+The table is set-associative, like a processor's cache: a key's digest names a set of ``WAYS`` records, and
+the key has one of them for as long as its queue reaches into the future. While all of a set do, a further
+key shares the queue of one of them. A record whose checksum is wrong is free.
 
 Rejected: a record in the log per request (a commit each), mmap (SIGBUS when the file is cut short), and a
 file per key (no bound).

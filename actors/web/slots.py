@@ -71,7 +71,7 @@ class Queue(NamedTuple):
 
 
 class MemorySlots:
-    """Slots of one process: for embedders without a library, and for runs whose clock is not the machine's."""
+    """Slots of one process: for embedders without a library, and for tests with a clock of their own."""
 
     def __init__(self) -> None:
         self._queues: dict[str, Queue] = {}
