@@ -21,7 +21,7 @@ from quire.testing.web import Copy, Paper, World, serve
 RECORDS = (
     Path(__file__).resolve().parents[1].parent / "shared" / "data" / "api" / "unpaywall_records.jsonl.gz"
 )
-KILLS = int(os.environ.get("QUIRE_KILLS", "10"))
+KILLS = int(os.environ.get("CAMPAIGN_KILLS", "10"))
 WORKS = 15 * KILLS
 
 KILLER = """

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import httpx
+import msgspec
 import pytest
 
 from quire import Session, Wanted, Work
 from quire.actors.outcome import Outcome
+from quire.actors.sources.resuming import Held
 from quire.config.loader import Flag, load
 from quire.events.facts import JobStateChanged, OperationStarted
+from quire.events.keys import job_key
+from quire.store.library import Library
 from quire.testing.web import Paper, Served, World, serve
 
 SIZE = 3_000_000
@@ -55,28 +61,21 @@ def test_nothing_is_left_in_staging(tmp_path: Path) -> None:
     assert list((tmp_path / "library" / "staging").iterdir()) == []
 
 
-def test_a_part_that_is_whole_already_starts_over_once(tmp_path: Path) -> None:
-    """A worker died between the last byte and its word: the server's 416 leads to one fresh start."""
-    from quire.actors.sources.resuming import Held
-    from quire.events.keys import job_key
-    from quire.store.library import Library
-
+@pytest.mark.parametrize(("total", "asked"), [(SIZE, 1), (0, 2)])
+def test_a_part_that_is_whole_already_starts_over_once(tmp_path: Path, total: int, asked: int) -> None:
+    """A worker died between the last byte and its word: one fresh start, after a 416 where no length is known."""
     world = World.of(Paper(doi=DOI, size=SIZE))
     (url,) = world.truth(DOI).good_urls
     objects = Library.open(tmp_path / "library").objects
     part = objects.open_part(job_key(Work(doi=DOI)), 1)
     assert part is not None
     with serve(world) as served:
-        import hashlib
-
-        import httpx
-        import msgspec
-
         answer = httpx.get(served.url, headers={"X-Original-URL": url})
-        part.write(answer.content)
-        held = Held(hashlib.sha256(url.encode()).hexdigest(), answer.headers["etag"])
-        part.note(msgspec.json.encode(held).decode())
-        part.close()
-    outcome, _, _ = brought_home(world, tmp_path / "library")
+    part.write(answer.content)
+    held = Held(hashlib.sha256(url.encode()).hexdigest(), answer.headers["etag"], total)
+    part.note(msgspec.json.encode(held).decode())
+    part.close()
+    outcome, served, _ = brought_home(world, tmp_path / "library")
     assert outcome.ok, outcome
     assert outcome.sha256 in world.truth(DOI).sha256s
+    assert served.ledger.asked(url) == asked

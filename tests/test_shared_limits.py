@@ -221,7 +221,15 @@ def test_a_file_that_is_lost_while_in_use_is_made_again(remove: Any, tmp_path: P
     one.reserve(KEY, 0, S)
     other.reserve(KEY, 0, S)
     remove(one.path)
-    assert [who.reserve(KEY, 9 * S, S) // S for who in (one, other, one, other)] == [9, 10, 11, 12]
+    late = table(tmp_path)
+    assert [who.reserve(KEY, 9 * S, S) // S for who in (one, late, other, one, late)] == [9, 10, 11, 12, 13]
+
+
+def test_a_slot_of_a_lost_table_holds_nobody_back(tmp_path: Path) -> None:
+    """Given back to a table that was begun anew, a far slot is not where its queue begins."""
+    ours = table(tmp_path)
+    ours.give_back(KEY, 100 * S, 0, S)
+    assert ours.reserve(KEY, 0, S) == 0
 
 
 def test_a_table_that_cannot_be_had_says_so(tmp_path: Path) -> None:

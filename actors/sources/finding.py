@@ -231,7 +231,6 @@ REASONS: dict[str, Reason] = {
         "Look the DOI up and add it to the list.",
     ),
     "no_arxiv_id": Reason("The work has no arXiv id.", _NOTHING),
-    "no_pmcid": Reason("The work has no PMCID, and none could be looked up.", _NOTHING),
     "no_identifier": Reason("The work has no DOI, PMID or PMCID.", "Add an identifier to the list."),
     "no_url": Reason("No URL of the work is known yet.", "Add a URL or a DOI to the list."),
     # answers of services

@@ -22,7 +22,10 @@ class Held(msgspec.Struct, frozen=True):
     url_sha256: str
     """Of the URL, which may hold a token that must not lie on the disk."""
     validator: str
+    total: int = 0
+    """Declared length of the whole; 0 where the server did not say."""
     length: int = 0
+    """Bytes that are held."""
 
 
 def held_of(objects: Objects, job_id: str, url: str) -> Held | None:
@@ -34,7 +37,9 @@ def held_of(objects: Objects, job_id: str, url: str) -> Held | None:
         held = msgspec.json.decode(note, type=Held)
     except msgspec.DecodeError:
         return None
-    return msgspec.structs.replace(held, length=length) if held.url_sha256 == _sha256(url) else None
+    if held.url_sha256 != _sha256(url) or (held.total and length >= held.total):
+        return None  # another file's; or whole but never said to be so: there is no rest to ask for
+    return msgspec.structs.replace(held, length=length)
 
 
 def prepared(part: Part, url: str, download: Download) -> Digest | None:
@@ -50,7 +55,7 @@ def prepared(part: Part, url: str, download: Download) -> Digest | None:
     if part.length:
         part.restart()
     validator = strong_validator(download.headers)
-    note = msgspec.json.encode(Held(_sha256(url), validator)).decode()
+    note = msgspec.json.encode(Held(_sha256(url), validator, download.length or 0)).decode()
     if validator and len(note) <= ABOUT_BYTES_MAX:
         part.note(note)
     return None

@@ -38,7 +38,7 @@ LOCK_TRIES = 200
 LOCK_PAUSE_S = 0.0002
 """Time between two tries, in seconds."""
 OPENS_MAX = 3
-"""How often a file that is removed under our hands is opened anew for one reservation."""
+"""How often a file that is removed or cut under our hands is opened anew for one reservation."""
 _MAGIC = b"quire slots 1\n"
 _RECORD = struct.Struct(f"<16sq{SPARE_MAX}q")
 _SUM = struct.Struct("<I")
@@ -128,9 +128,10 @@ class SlotTable:
         """Keep the other workers out."""
         for _ in range(OPENS_MAX):
             self._locked()
-            if os.fstat(self._file).st_nlink:
+            status = os.fstat(self._file)
+            if status.st_nlink and status.st_size >= _TABLE_BYTES:
                 break
-            # Removed: the others have made a new one, or will, and a lock on this one keeps nobody out.
+            # Removed, and a lock on it keeps nobody out; or cut, and the next to open it begins it anew.
             self._closed()
             self._opened()
         try:
