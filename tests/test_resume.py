@@ -63,7 +63,7 @@ def test_nothing_is_left_in_staging(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("total", "asked"), [(SIZE, 1), (0, 2)])
 def test_a_part_that_is_whole_already_starts_over_once(tmp_path: Path, total: int, asked: int) -> None:
-    """A worker died between the last byte and its word: one fresh start, after a 416 where no length is known."""
+    """A worker died between the last byte and its word: one fresh start (after a 416 if no length is known)."""
     world = World.of(Paper(doi=DOI, size=SIZE))
     (url,) = world.truth(DOI).good_urls
     objects = Library.open(tmp_path / "library").objects
