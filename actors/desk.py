@@ -71,8 +71,12 @@ class Desk:
     def skip_duplicate(self, job: JobInHand, held: Artifact) -> None:
         """The library holds already what the job leads to."""
         artifact = Artifact(held.sha256, held.bytes, "", held.pdf_url, held.proof)
-        events = [*self.ends_of_turns(job, "stopped"), *job.step(State.SKIPPED_DUPLICATE, artifact=artifact)]
-        self.let_go(job, [*events, LeaseReleased("held")], self.outcome(job, artifact, ""))
+        events = self.ends_of_turns(job, "stopped")
+        if job.state is not State.PLANNED:
+            now = self.now_ms()
+            events += [job.summary("success", "held", now), job.resolved("OK", "held", now)]
+        events += [*job.step(State.SKIPPED_DUPLICATE, artifact=artifact), LeaseReleased("held")]
+        self.let_go(job, events, self.outcome(job, artifact, ""))
 
     def let_go(self, job: JobInHand, events: list[Event], outcome: Outcome | None = None) -> None:
         """The last events of this take-up; once they are durable the job leaves the hand."""
@@ -80,7 +84,7 @@ class Desk:
 
         def gone() -> None:
             self.jobs.pop(job.job_id, None)
-            self.to.leases.tell(LetGo(job.job_id, outcome))
+            self.to.leases.tell(LetGo(job.job_id, job.epoch, outcome))
 
         self.commit(job, events, gone)
 
@@ -90,7 +94,7 @@ class Desk:
             self.adapter(turn).tell(CancelTurn(turn.id))
         if self.jobs.get(job.job_id) is job:
             del self.jobs[job.job_id]
-            self.to.leases.tell(LetGo(job.job_id))
+            self.to.leases.tell(LetGo(job.job_id, job.epoch))
 
     def commit(self, job: JobInHand, events: list[Event], then: Effect | None = None) -> None:
         """Append under the job's epoch; ``then`` runs when it is durable, and only if it was accepted."""

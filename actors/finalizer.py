@@ -7,16 +7,16 @@ folder for the whole batch, and only then the word to the resolver, who writes i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..config.settings import Download
-from ..errors import QuireError
 from ..store.objects import Objects, Part, md5_file
 from ..store.proof import prove
 from .directory import Directory
-from .messages import Finalize, FinalizerRestarted, NotStored, Stored
+from .messages import Finalize, NotStored, Stored
 from .runtime.actor import Actor
 from .runtime.ports import Scheduler
 
@@ -40,23 +40,16 @@ class Finalizer(Actor):
         objects: Objects,
         bounds: Download,
         scheduler: Scheduler,
-        replaces: bool,
     ) -> None:
         super().__init__()
         self._to = directory
         self._objects = objects
         self._bounds = bounds
         self._scheduler = scheduler
-        self._replaces = replaces
 
-    def started(self) -> None:
-        """Ask again for what a predecessor had in hand."""
-        if self._replaces:
-            self._to.resolver.tell(FinalizerRestarted())
-
-    def fatal(self, error: BaseException) -> bool:
-        """After a failed fsync, or on a full disk, nothing may be said to be stored."""
-        return isinstance(error, QuireError)
+    def fatal(self, _error: BaseException) -> bool:
+        """Always: what is on the pool cannot be asked for twice; a new session goes on from the ledger."""
+        return True
 
     def handle_all(self, messages: Sequence[Any]) -> None:
         """Begin what is asked, and finish what is placed with one fsync of the folders for all of it."""
@@ -90,20 +83,19 @@ class Finalizer(Actor):
 
     def _already_there(self, asked: Finalize) -> Placed:
         """The same bytes are held: the part is not needed; whose they are is for the log to say."""
-        proof = prove(self._objects.path(asked.sha256), bytes_min=self._bounds.bytes_min)
+        path = self._objects.path(asked.sha256)
+        proof = prove(path, bytes_min=self._bounds.bytes_min)
+        refused = proof.reason or _md5_mismatch(path, asked)
         part = self._objects.open_part(asked.job_id, asked.part_epoch)
         if part is not None:
             part.discard()
-        self._objects.adopt(asked.sha256)
-        return Placed(asked, proof=proof.level)
+        if not refused:
+            self._objects.adopt(asked.sha256)
+        return Placed(asked, proof=proof.level, refused=refused)
 
     def _mismatch(self, part: Part, asked: Finalize) -> str:
         """Why the bytes on the disk are not the ones that were asked for."""
-        if part.sha256() != asked.sha256:
-            return "part_changed"
-        if asked.md5 and md5_file(part.path) != asked.md5.lower():
-            return "md5_mismatch"
-        return ""
+        return "part_changed" if part.sha256() != asked.sha256 else _md5_mismatch(part.path, asked)
 
     def _confirm(self, placed: list[Placed]) -> None:
         for one in placed:
@@ -112,6 +104,11 @@ class Finalizer(Actor):
         self._objects.sync_folders()
         for one in placed:
             self._to.resolver.tell(_answer(one))
+
+
+def _md5_mismatch(path: Path, asked: Finalize) -> str:
+    """Why the bytes are not those whose MD5 the source states."""
+    return "md5_mismatch" if asked.md5 and md5_file(path) != asked.md5.lower() else ""
 
 
 def _answer(one: Placed) -> Stored | NotStored:

@@ -121,6 +121,8 @@ class TurnInHand:
     fresh_pages: list[Answer] = field(default_factory=list)
     """Pages that came where its candidates were expected to be PDFs, not yet read."""
     finds: int = 1
+    resumed: bool = False
+    """Its last stream went on from a part."""
     broken: int = 0
     """Streams that broke on the way and were queued again."""
 

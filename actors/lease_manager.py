@@ -31,7 +31,7 @@ from ..store.interface import EventStore
 from ..store.library import Library
 from .directory import Directory
 from .holdings import inside_rollout
-from .messages import Drain, Emptied, Idle, LetGo, Lost, Taken, Work
+from .messages import Came, Drain, Idle, LetGo, Lost, Taken, Work
 from .outcome import Outcome
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
@@ -64,6 +64,13 @@ class Grant(msgspec.Struct, frozen=True):
     """It is leased only to be failed."""
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A lease of ours: its epoch, and the errand that it was taken on."""
+
+    epoch: int
+    errand: int
+
+
 class LeaseManager(Actor):
     """Holds this worker's leases."""
 
@@ -77,12 +84,10 @@ class LeaseManager(Actor):
         clock: Clock,
         scheduler: Scheduler,
         library: Library,
-        watch: Callable[[Outcome | Idle], None],
-        list_id: str | None = None,
+        watch: Callable[[Came | Idle], None],
     ) -> None:
         super().__init__()
-        self.in_hand: dict[str, int] = {}
-        """Job → epoch."""
+        self.in_hand: dict[str, Held] = {}
         self._worker = worker
         self._to = directory
         self._settings = settings
@@ -91,7 +96,8 @@ class LeaseManager(Actor):
         self._scheduler = scheduler
         self._library = library
         self._watch = watch
-        self._list_id = list_id
+        self._list_id: str | None = None
+        self._errand = 0
         self._draining = False
         self._asked: dict[str, Grant] = {}
         self._alone = False
@@ -101,12 +107,13 @@ class LeaseManager(Actor):
         return f"<LeaseManager of {self._worker[:8]}, {len(self.in_hand)} in hand, {len(self._asked)} asked>"
 
     def started(self) -> None:
-        """Know again what this worker holds, and begin to look and to renew."""
-        for _, key in self._entries(LEASED, self._worker.encode()):
-            for job_id, row in self._row(key):
-                self.in_hand[job_id] = row.epoch
+        """Begin to look and to renew."""
         self._again(POLL_S, Poll())
         self._again(self._settings.lease.ttl_s * self._settings.lease.renew_fraction, Renew())
+
+    def fatal(self, _error: BaseException) -> bool:
+        """Always: what is under way here stands in no log; a new session goes on from the ledger."""
+        return True
 
     def handle(self, message: Any) -> None:
         """Do what the message asks for."""
@@ -122,14 +129,12 @@ class LeaseManager(Actor):
                 self._renew()
                 self._again(self._settings.lease.ttl_s * self._settings.lease.renew_fraction, message)
             case Work():
-                self._list_id, self._draining = message.list_id, False
+                self._list_id, self._errand, self._draining = message.list_id, message.errand, False
                 self._parked = self._free_to_us(message.list_id)
                 self._claim(self._due)
             case Drain():
                 self._draining = True
                 self._claim(self._fresh)
-            case Emptied():
-                self._release_for_new_resolver()
 
     def stopping(self) -> None:
         """Take nothing more."""
@@ -145,7 +150,7 @@ class LeaseManager(Actor):
             self._fill(choose(self._list_id))
         if not self.in_hand and not self._asked and (self._draining or not self._left(self._list_id)):
             self._list_id = None
-            self._watch(Idle())
+            self._watch(Idle(self._errand))
 
     def _fill(self, jobs: Iterator[tuple[str, JobRow]]) -> None:
         """Ask for jobs while there is room; one that may be poison only when there is nothing else to do."""
@@ -273,7 +278,7 @@ class LeaseManager(Actor):
     def _granted(self, job_id: str, grant: Grant, result: Appended) -> None:
         if grant.doomed:
             self._alone = False
-            self._watch(_poisoned(job_id, grant.row))
+            self._watch(Came(self._errand, _poisoned(job_id, grant.row)))
             return
         recorded: Recorded[Any] = Recorded(
             position=result.position,
@@ -287,36 +292,34 @@ class LeaseManager(Actor):
         )
         row = fold_job(grant.row, recorded)
         if row is not None:
-            self.in_hand[job_id] = row.epoch
+            self.in_hand[job_id] = Held(row.epoch, self._errand)
             self._to.reconciler.tell(Taken(job_id, row, grant.dead_worker))
 
     # Keeping and letting go
 
     def _renew(self) -> None:
         until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
-        for job_id, epoch in self.in_hand.items():
-            batch = Batch(stream_of(job_id), (LeaseRenewed(until),), epoch=epoch)
-            self._to.journal.tell(Append(batch, self.me, (job_id, epoch)))
+        for job_id, held in self.in_hand.items():
+            batch = Batch(stream_of(job_id), (LeaseRenewed(until),), epoch=held.epoch)
+            self._to.journal.tell(Append(batch, self.me, (job_id, held.epoch)))
 
     def _refused(self, job_id: str, epoch: int) -> None:
         """A renewal was refused: somebody else has the job, unless it is ours again under a later epoch."""
-        if self.in_hand.get(job_id) == epoch:
+        held = self.in_hand.get(job_id)
+        if held is not None and held.epoch == epoch:
             del self.in_hand[job_id]
+            self._alone = False
             self._to.resolver.tell(Lost(job_id, epoch))
 
     def _let_go(self, message: LetGo) -> None:
-        self.in_hand.pop(message.job_id, None)
+        held = self.in_hand.get(message.job_id)
+        if held is None or held.epoch != message.epoch:
+            return  # of a lease before the one that is held now
+        del self.in_hand[message.job_id]
         self._alone = False
         if message.outcome is not None:
-            self._watch(message.outcome)
+            self._watch(Came(held.errand, message.outcome))
         self._claim(self._fresh)
-
-    def _release_for_new_resolver(self) -> None:
-        """A new resolver knows nothing of the old one's jobs: let them go, to be claimed as from the dead."""
-        for job_id, epoch in self.in_hand.items():
-            batch = Batch(stream_of(job_id), (LeaseReleased("resolver restarted"),), epoch=epoch)
-            self._to.journal.tell(Append(batch, self.me, (job_id, epoch)))
-        self.in_hand.clear()
 
     def _left(self, list_id: str) -> bool:
         """Whether unfinished jobs are left that time, or another worker's end, could open to us."""

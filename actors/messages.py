@@ -9,7 +9,7 @@ import msgspec
 
 from ..events.facts import AttemptOutcome, Value
 from ..events.job import JobRow
-from .outcome import Outcome, Wanted
+from .outcome import Outcome, Planned, Wanted
 from .sources.finding import Candidate, Found, Lookup
 from .web.exchange import Answer
 
@@ -38,6 +38,8 @@ class PlanChunk(Message, frozen=True):
     retry_failed: bool
     since: int
     """Position of the log when the list was begun: what was planned after it is a double."""
+    errand: int = 0
+    """Comes back with the answer."""
 
 
 # Session → LeaseManager → Session
@@ -47,6 +49,8 @@ class Work(Message, frozen=True):
     """Claim jobs of this list until nothing is left."""
 
     list_id: str
+    errand: int
+    """Comes back with what is told of it: a later errand does not take it for its own."""
 
 
 class Drain(Message, frozen=True):
@@ -55,6 +59,22 @@ class Drain(Message, frozen=True):
 
 class Idle(Message, frozen=True):
     """Nothing is in hand and nothing is left that time could open."""
+
+    errand: int
+
+
+class Came(Message, frozen=True):
+    """A job that was taken up on an errand came to its end."""
+
+    errand: int
+    outcome: Outcome
+
+
+class ChunkPlanned(Message, frozen=True):
+    """What became of a chunk; all of it is durable."""
+
+    errand: int
+    planned: Planned
 
 
 # LeaseManager → Reconciler → Resolver
@@ -95,10 +115,6 @@ class Lost(Message, frozen=True):
     epoch: int
 
 
-class Emptied(Message, frozen=True):
-    """The resolver was restarted and holds nothing: lease its jobs anew."""
-
-
 # Resolver → LeaseManager
 
 
@@ -106,6 +122,7 @@ class LetGo(Message, frozen=True):
     """A job left the hand: finished, waiting, or lost."""
 
     job_id: str
+    epoch: int
     outcome: Outcome | None = None
 
 
@@ -145,6 +162,12 @@ class EndTurn(Message, frozen=True):
     """The turn is over: let go of what is open; not answered."""
 
     turn: TurnId
+
+
+class AdapterRestarted(Message, frozen=True):
+    """The adapter of a source failed and was replaced: its turns are lost."""
+
+    source: str
 
 
 class CandidatesFound(Message, frozen=True):
@@ -235,7 +258,3 @@ class NotStored(Message, frozen=True):
     job_id: str
     epoch: int
     reason: str
-
-
-class FinalizerRestarted(Message, frozen=True):
-    """What was being finalised was lost: ask again."""

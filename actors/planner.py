@@ -15,7 +15,7 @@ from ..events.projections import JOBS, job_row_key
 from ..events.record import Appended, Batch
 from ..store.interface import EventStore
 from .directory import Directory
-from .messages import PlanChunk
+from .messages import ChunkPlanned, PlanChunk
 from .outcome import Planned, Wanted
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
@@ -52,7 +52,7 @@ class Planner(Actor):
         retry: Retry,
         store: EventStore,
         clock: Clock,
-        report: Callable[[Planned], None],
+        report: Callable[[ChunkPlanned], None],
     ) -> None:
         super().__init__()
         self._to = directory
@@ -104,7 +104,7 @@ class Planner(Actor):
                 self._to.journal.tell(Append(batch, self.me, (number, job_id)))
         if not chunk.pending:
             del self._chunks[number]
-            self._report(Planned(**chunk.counts))
+            self._report(ChunkPlanned(chunk.asked.errand, Planned(**chunk.counts)))
 
     def _journaled(self, chunk: Chunk, job_id: str, accepted: bool) -> None:
         what = chunk.pending.pop(job_id)

@@ -29,6 +29,10 @@ class Reconciler(Actor):
         self._objects = objects
         self._asked: dict[str, Resolve] = {}
 
+    def fatal(self, _error: BaseException) -> bool:
+        """Always: what is under way here stands in no log; a new session goes on from the ledger."""
+        return True
+
     def handle(self, message: Any) -> None:
         """Recover a job, or pass it on when its recovery is durable."""
         if isinstance(message, Taken):
@@ -39,7 +43,7 @@ class Reconciler(Actor):
                 if isinstance(result, Appended):
                     self._to.resolver.tell(resolve)
                 else:
-                    self._to.leases.tell(LetGo(job_id))
+                    self._to.leases.tell(LetGo(job_id, resolve.row.epoch))
 
     def _taken(self, message: Taken) -> None:
         row = message.row
@@ -78,8 +82,10 @@ class Reconciler(Actor):
         return None
 
     def _has_part(self, job_id: str, epoch: int, size: int) -> bool:
-        path = self._objects.part_path(job_id, epoch)
-        return path.is_file() and path.stat().st_size == size
+        try:
+            return self._objects.part_path(job_id, epoch).stat().st_size == size
+        except FileNotFoundError:
+            return False
 
 
 def _after(row: JobRow, events: list[Event]) -> JobRow:

@@ -18,10 +18,9 @@ from .directory import Directory
 from .holdings import Holdings, inside_rollout
 from .job_in_hand import JobInHand, Winner
 from .messages import (
+    AdapterRestarted,
     CancelTurn,
     CandidatesFound,
-    Emptied,
-    FinalizerRestarted,
     Lost,
     NotStored,
     Opened,
@@ -60,9 +59,7 @@ class Resolver(Actor):
         holdings: Holdings,
         clock: Clock,
         scheduler: Scheduler,
-        replaces: bool,
     ) -> None:
-        """``replaces``: an earlier one failed, and what it held is to be leased anew."""
         super().__init__()
         self._desk = Desk(
             me=lambda: self.me,
@@ -76,7 +73,6 @@ class Resolver(Actor):
         turns = Turns(self._desk)
         self._storing = Storing(self._desk, turns)
         self._scheduler = scheduler
-        self._replaces = replaces
         self._handlers: dict[type, Callable[[Any], None]] = {
             Resolve: self._resolve,
             Journaled: self._desk.journaled,
@@ -87,16 +83,18 @@ class Resolver(Actor):
             Streamed: self._storing.streamed,
             Stored: self._storing.stored,
             NotStored: self._storing.not_stored,
-            FinalizerRestarted: self._storing.again,
+            AdapterRestarted: turns.adapter_restarted,
             Lost: self._lost,
             Tick: self._tick,
         }
 
     def started(self) -> None:
-        """Begin with empty hands."""
-        if self._replaces:
-            self._desk.to.leases.tell(Emptied())
+        """Begin to look at the clock."""
         self._scheduler.later(TICK_S, lambda: self.me.tell(Tick()))
+
+    def fatal(self, _error: BaseException) -> bool:
+        """Always: what is under way here stands in no log; a new session goes on from the ledger."""
+        return True
 
     def handle(self, message: Any) -> None:
         """Do what the message asks for."""
@@ -105,6 +103,8 @@ class Resolver(Actor):
     def stopping(self) -> None:
         """Let every job go as it stands; its next owner goes on from the ledger."""
         for job in list(self._desk.jobs.values()):
+            if job.letting_go:
+                continue
             for turn in job.turns.values():
                 self._desk.adapter(turn).tell(CancelTurn(turn.id))
             self._desk.commit(job, [LeaseReleased("shutdown")])

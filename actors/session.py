@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -14,28 +15,41 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from ..config.settings import Quire
 from ..errors import InvariantError, QuireError, UsageError
-from ..events.facts import AnyEvent, BreakerChanged, LibraryCreated, RunFinished, RunStarted
+from ..events.facts import (
+    AnyEvent,
+    BreakerChanged,
+    LeaseReleased,
+    LibraryCreated,
+    RunFinished,
+    RunStarted,
+)
+from ..events.job import stream_of
 from ..events.projections import (
     EVERYTHING,
     HOST_PREFIX,
+    JOBS,
+    LEASED,
     LIBRARY,
     LIBRARY_STREAM,
     RUN_PREFIX,
+    job_id_of,
 )
 from ..events.record import Batch
 from ..events.work import normal_url
 from ..store.domain import QUIRE
 from ..store.interface import EventStore
-from ..store.library import Library
+from ..store.library import Library, WorkerLock
 from ..store.lmdb_store import LmdbStore
 from ..version import VERSION
 from .directory import Directory
 from .finalizer import Finalizer
 from .holdings import Holdings
 from .lease_manager import LeaseManager
-from .messages import Drain, Idle, PlanChunk, Work
+from .messages import Came, ChunkPlanned, Drain, Idle, PlanChunk, Work
 from .outcome import Outcome, Planned, Wanted
 from .planner import Planner
 from .reconciler import Reconciler
@@ -55,6 +69,10 @@ CHUNKS_AHEAD = 4
 """Chunks on their way at once."""
 STOP_S = 10.0
 """Time that the actors get for an orderly end, in seconds."""
+
+
+PRIORITY_MAX = 2**31 - 1
+"""Largest priority of a work, and smallest with a minus."""
 
 
 class Session:
@@ -91,11 +109,14 @@ class Session:
         self.run_id = self._random.uuid()
         self.worker = self._random.uuid()
         self._scheduler = scheduler or ThreadScheduler(disk_threads=settings.download.disk_threads)
-        self._mail: queue.SimpleQueue[Planned | Outcome | Idle | QuireError] = queue.SimpleQueue()
+        # What the planner and the lease manager tell; None stands for the fault that ended the session.
+        self._plans: queue.SimpleQueue[ChunkPlanned | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Came | Idle | None] = queue.SimpleQueue()
+        self._errand = 0
+        self._interrupted = False
         self._fault: QuireError | None = None
         self._begun_ns = self.clock.boot_ns()
         self._closed = False
-        self._working_on: str | None = None
         self.library = Library.open(Path(settings.library), free_space_min=settings.download.free_space_min)
         self.store: EventStore = LmdbStore(
             self.library.events,
@@ -104,15 +125,18 @@ class Session:
             clock=self.clock,
             map_size=settings.store.map_size,
         )
+        lock: WorkerLock | None = None
         try:
             self._claim_library()
-            self._lock = self.library.claim_worker(self.worker)
+            self._lock = lock = self.library.claim_worker(self.worker)
             self.library.remove_dead_locks()
             self._started(inputs, list_id)
             self._start_actors()
         except BaseException:
-            self.store.close()
             self._scheduler.close()
+            self.store.close()
+            if lock is not None:
+                lock.release()
             raise
 
     def __repr__(self) -> str:
@@ -140,12 +164,14 @@ class Session:
             UsageError: a work has no identifier and no title, or a URL that is none.
             QuireError: the session had to stop.
         """
+        _check_list_id(list_id)
+        self._errand += 1
         since = self.store.head().position
         total = Planned()
         ahead = 0
         works = map(_checked, wanted)
         while chunk := tuple(islice(works, CHUNK_WORKS)):
-            self._to.planner.tell(PlanChunk(chunk, list_id, retry_failed, since))
+            self._to.planner.tell(PlanChunk(chunk, list_id, retry_failed, since, self._errand))
             ahead += 1
             if ahead >= CHUNKS_AHEAD:
                 total = _sum(total, self._planned())
@@ -163,18 +189,25 @@ class Session:
             QuireError: the session had to stop (disk full, log damaged, stand-in down); what is not done
                 is taken up by the next run.
         """
-        self._working_on = list_id
-        self._to.leases.tell(Work(list_id))
+        _check_list_id(list_id)
+        if self._interrupted:
+            return
+        self._errand += 1
+        errand = self._errand
+        self._to.leases.tell(Work(list_id, errand))
+        if self._interrupted:  # a signal between the two: its word was overtaken
+            self._to.leases.tell(Drain())
         while True:
-            message = self._next_mail()
-            if isinstance(message, Idle):
-                self._working_on = None
+            told: Came | Idle = self._next(self._outcomes)
+            if told.errand != errand:
+                continue  # of an iteration that was left early
+            if isinstance(told, Idle):
                 return
-            if isinstance(message, Outcome):
-                yield message
+            yield told.outcome
 
     def interrupt(self) -> None:
         """Take up nothing more; ``work`` ends when what is in hand is done. Safe in a signal handler."""
+        self._interrupted = True
         self._to.leases.tell(Drain())
 
     def every(self, interval_s: float, call: Callable[[], None]) -> Cancel:
@@ -192,22 +225,24 @@ class Session:
             return
         self._closed = True
         to = self._to
-        if self._fault is None:
-            self._finished()
         phases = [
             [to.planner],
             [to.leases],
             [to.resolver],
             list(to.adapters.values()),
             [to.reconciler, to.finalizer],
-            [to.journal],
         ]
         self._system.stop(phases, timeout_s=STOP_S)
+        if self._fault is None:
+            self._finished()
+            self._release_leases()
+        late = self._system.stop([[to.journal]], timeout_s=STOP_S)
         closed = threading.Event()
         self._scheduler.gather(self._web.close(), lambda _: closed.set())
         closed.wait(STOP_S)
         self._scheduler.close()
-        self.store.close()
+        if not late:  # a journal that is still in a commit must not lose its environment under it
+            self.store.close()
         self._lock.release()
 
     # Inside
@@ -233,8 +268,18 @@ class Session:
 
     def _finished(self) -> None:
         elapsed_ms = (self.clock.boot_ns() - self._begun_ns) // 1_000_000
-        event = RunFinished(self.worker, "ended", self._traffic(), elapsed_ms)
-        self._tell_log(RUN_PREFIX + self.run_id, event)
+        event = RunFinished(
+            self.worker, "interrupted" if self._interrupted else "ended", self._traffic(), elapsed_ms
+        )
+        ended = Append(Batch(RUN_PREFIX + self.run_id, (event,)), None)
+        self._to.journal.ask(ended, timeout_s=STOP_S)  # behind it, all that was told before is durable
+
+    def _release_leases(self) -> None:
+        """Let go what was granted while the actors stopped; a lease that is left would count as a death."""
+        for _, key in self.store.scan(LEASED, self.worker.encode()):
+            (row,) = self.store.rows(JOBS, [key])
+            released = Batch(stream_of(job_id_of(key)), (LeaseReleased("shutdown"),), epoch=row.epoch)
+            self._to.journal.tell(Append(released, None))
 
     def _traffic(self) -> dict[str, int]:
         web = self._web.statistics()
@@ -265,7 +310,6 @@ class Session:
         catalog = finders(settings.sources, settings.fallback.thresholds, aside=scheduler.aside)
         for name, finder in catalog.items():
             to.adapters[name] = start(name, self._adapter(finder))
-        finalizers = iter(_first_false())
         to.finalizer = start(
             "finalizer",
             lambda: Finalizer(
@@ -273,10 +317,8 @@ class Session:
                 objects=objects,
                 bounds=settings.download,
                 scheduler=scheduler,
-                replaces=next(finalizers),
             ),
         )
-        resolvers = iter(_first_false())
         to.resolver = start(
             "resolver",
             lambda: Resolver(
@@ -287,7 +329,6 @@ class Session:
                 holdings=Holdings(store, objects),
                 clock=clock,
                 scheduler=scheduler,
-                replaces=next(resolvers),
             ),
         )
         to.leases = start(
@@ -300,19 +341,20 @@ class Session:
                 clock=clock,
                 scheduler=scheduler,
                 library=self.library,
-                watch=self._mail.put,
-                list_id=self._working_on,  # a new one goes on with the list of the one that failed
+                watch=self._outcomes.put,
             ),
         )
         to.planner = start(
             "planner",
             lambda: Planner(
-                directory=to, retry=settings.retry, store=store, clock=clock, report=self._mail.put
+                directory=to, retry=settings.retry, store=store, clock=clock, report=self._plans.put
             ),
         )
 
     def _adapter(self, finder: Any) -> Any:
+        replaces = iter(_first_false())
         return lambda: SourceAdapter(
+            replaces=next(replaces),
             finder=finder,
             directory=self._to,
             settings=self.settings,
@@ -333,19 +375,26 @@ class Session:
         else:
             fault = error
         self._fault = self._fault or fault
-        self._mail.put(fault)
+        self._plans.put(None)
+        self._outcomes.put(None)
 
-    def _next_mail(self) -> Planned | Outcome | Idle:
-        message = self._mail.get()
-        if isinstance(message, QuireError):
-            raise message
-        return message
+    def _next(self, mail: queue.SimpleQueue[Any]) -> Any:
+        """What is told next; a session that had to stop says so each time that it is asked."""
+        told = None if self._fault else mail.get()
+        if told is None:
+            raise self._fault or InvariantError("a session without a fault was told that it has one")
+        return told
 
     def _planned(self) -> Planned:
         while True:
-            message = self._next_mail()
-            if isinstance(message, Planned):
-                return message
+            told: ChunkPlanned = self._next(self._plans)
+            if told.errand == self._errand:
+                return told.planned
+
+
+def _check_list_id(list_id: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{16}", list_id):
+        raise UsageError(f"{list_id!r} is no list id: give 16 hex digits, such as the start of a SHA-256")
 
 
 def _checked(wanted: Wanted) -> Wanted:
@@ -355,6 +404,12 @@ def _checked(wanted: Wanted) -> Wanted:
         raise UsageError(f"a work without identifier and title cannot be planned: {wanted!r}")
     if work.url and normal_url(work.url) is None:
         raise UsageError(f"{work.url!r} is no URL: give an absolute http or https URL")
+    if not -PRIORITY_MAX <= wanted.priority <= PRIORITY_MAX:
+        raise UsageError(f"priority {wanted.priority} is out of range: -{PRIORITY_MAX} to {PRIORITY_MAX}")
+    try:
+        msgspec.msgpack.encode(wanted)
+    except UnicodeEncodeError:
+        raise UsageError(f"{wanted!r:.300} holds text that is no Unicode (a lone surrogate)") from None
     return wanted
 
 

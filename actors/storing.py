@@ -8,7 +8,7 @@ from ..events.job import State
 from ..events.keys import op_key
 from .desk import Desk
 from .job_in_hand import JobInHand, Miss, Winner, host_of, public_url
-from .messages import EndTurn, Finalize, FinalizerRestarted, NotStored, Stored, Streamed
+from .messages import EndTurn, Finalize, NotStored, Stored, Streamed
 from .turns import Turns
 
 
@@ -72,12 +72,6 @@ class Storing:
             Finalize(job.job_id, job.epoch, winner.part_epoch, winner.sha256, winner.bytes, winner.md5)
         )
 
-    def again(self, _message: FinalizerRestarted) -> None:
-        """A new finalizer knows nothing: ask again for all that was asked."""
-        for job in self._desk.jobs.values():
-            if job.winner is not None and not job.letting_go:
-                self._tell_finalizer(job, job.winner)
-
     def stored(self, message: Stored) -> None:
         """The bytes are in place: index them, and let the job go."""
         job = self._desk.jobs.get(message.job_id)
@@ -138,6 +132,8 @@ class Storing:
             self._desk.advance(job, events)
             return
         turn.misses.append(Miss("no_pdf", message.reason, winner.pdf_url, 200))
+        if turn.resumed and turn.candidate is not None:
+            turn.candidates.appendleft(turn.candidate)  # what was held may be what is wrong: once more, whole
         self._desk.do(job, job.machine.broken(winner.source, self._desk.now_ms()), [])
         self._turns.resume_turn(job, turn)
         self._turns.next_candidate(job, turn, events)

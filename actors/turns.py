@@ -11,7 +11,18 @@ from ..events.job import State
 from ..events.keys import op_key
 from .desk import Desk
 from .job_in_hand import Answered, JobInHand, Miss, TurnInHand, dressed, host_of, public_url
-from .messages import CandidatesFound, EndTurn, Find, Open, Opened, Rejected, Save, TurnEnded, TurnId
+from .messages import (
+    AdapterRestarted,
+    CandidatesFound,
+    EndTurn,
+    Find,
+    Open,
+    Opened,
+    Rejected,
+    Save,
+    TurnEnded,
+    TurnId,
+)
 from .sources.finding import Candidate
 
 LANDING_READER: SourceName = "landing_scrape_pdf"
@@ -163,6 +174,7 @@ class Turns:
             },
         )
         turn.effect = ("STREAM", stream.op_id)
+        turn.resumed = message.resumed_at > 0
         job.see(*message.hops)
         events: list[Event] = [
             job.end(head_id, "HEAD", "OK", status=message.status, host=host_of(message.url)),
@@ -242,6 +254,13 @@ class Turns:
             self._desk.do(job, settled, events)
         else:
             self._desk.advance(job, events)
+
+    def adapter_restarted(self, message: AdapterRestarted) -> None:
+        """What the adapter had in flight died with it: each of its turns ends as an error."""
+        for job in list(self._desk.jobs.values()):
+            turn = job.turns.get(message.source)
+            if turn is not None and not job.letting_go and job.winner is None:
+                self._end_turn(job, turn, Miss("error", "adapter_restarted"), [])
 
     def turn_ended(self, message: TurnEnded) -> None:
         """The adapter ended the turn."""

@@ -33,6 +33,9 @@ opens is not known, and each try costs the requests before it."""
 WORTH_ANOTHER = frozenset({"retryable", "timeout", "error"})
 """Outcomes of a turn for which another generation can help."""
 
+MENDED_BY_SETTINGS = frozenset({"no_email", "email_refused"})
+"""Reasons that another run with other settings may not meet."""
+
 CancelWhy = Literal["beaten", "deadline", "budget", "stopped"]
 
 
@@ -369,7 +372,8 @@ class Fallback:
             soonest = sorted(self.held, key=self._opens)
             first = self.held[soonest[0]]
             return [Wait(first.gate, max(0, first.wait_ms), tuple(soonest))]
-        may_retry = any(end.outcome in WORTH_ANOTHER for end in self.ended_by.values())
+        ends = self.ended_by.values()
+        may_retry = any(end.outcome in WORTH_ANOTHER or end.reason in MENDED_BY_SETTINGS for end in ends)
         return [Finish("no_pdf", "exhausted", may_retry=may_retry)]
 
     def _opens(self, source: str) -> tuple[bool, int]:

@@ -12,6 +12,7 @@ import pytest
 from quire import Session, Wanted, Work
 from quire.actors.outcome import Outcome
 from quire.actors.sources.resuming import Held
+from quire.actors.runtime.ports import SystemClock
 from quire.config.loader import Flag, load
 from quire.events.facts import JobStateChanged, OperationStarted
 from quire.events.keys import job_key
@@ -72,7 +73,9 @@ def test_a_part_that_is_whole_already_starts_over_once(tmp_path: Path, total: in
     with serve(world) as served:
         answer = httpx.get(served.url, headers={"X-Original-URL": url})
     part.write(answer.content)
-    held = Held(hashlib.sha256(url.encode()).hexdigest(), answer.headers["etag"], total)
+    held = Held(
+        hashlib.sha256(url.encode()).hexdigest(), answer.headers["etag"], SystemClock().boot_id, total
+    )
     part.note(msgspec.json.encode(held).decode())
     part.close()
     outcome, served, _ = brought_home(world, tmp_path / "library")

@@ -124,3 +124,110 @@ def test_a_real_library_is_never_rehearsed_in(tmp_path: Path) -> None:
         real = load([Flag(("library",), str(tmp_path / "l"), "--library")]).settings
         with pytest.raises(UsageError, match="rehearsal"):
             Session(real)
+
+
+def test_an_iteration_left_early_does_not_leak_into_the_next(tmp_path: Path) -> None:
+    """Outcomes and the end of one list are never taken for another's; planning in between loses none."""
+    other = "e" * 16
+    with serve(world_of(30, size=60_000)) as served:
+        with Session(load(flags(tmp_path / "l", served.url)).settings) as session:
+            session.plan([Wanted(Work(doi=doi)) for doi in dois(20)], list_id=LIST)
+            next(session.work(LIST))
+            session.plan([Wanted(Work(doi=doi)) for doi in dois(30)[20:]], list_id=other)
+            second = sorted(outcome.work_id for outcome in session.work(other))
+            assert second == sorted(f"doi:{doi}" for doi in dois(30)[20:])
+            third = []
+            for outcome in session.work(LIST):
+                third.append(outcome)
+                planned = session.plan([Wanted(Work(doi=dois(30)[0]))], list_id=LIST)
+                assert planned.works == 1
+            rows = [row for _, row in session.store.scan(JOBS)]
+    assert len(rows) == 30
+    assert all(row.state in HOME for row in rows)
+
+
+def test_an_interrupt_before_the_work_holds(tmp_path: Path) -> None:
+    """Ctrl-C while the list is being planned: nothing is taken up afterwards."""
+    with serve(world_of(5)) as served:
+        with Session(load(flags(tmp_path / "l", served.url)).settings) as session:
+            session.plan([Wanted(Work(doi=doi)) for doi in dois(5)], list_id=LIST)
+            session.interrupt()
+            assert list(session.work(LIST)) == []
+        assert served.ledger.entries() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Wanted(Work(doi=dois(1)[0]), priority=2**31),
+        Wanted(Work(doi=dois(1)[0], title="\ud800")),
+    ],
+)
+def test_arguments_that_cannot_be_kept_are_refused_at_the_door(tmp_path: Path, wrong: Wanted) -> None:
+    """An odd argument is a usage error for its caller, not the end of the session."""
+    with serve(world_of(1)) as served:
+        with Session(load(flags(tmp_path / "l", served.url)).settings) as session:
+            with pytest.raises(UsageError):
+                session.plan([wrong], list_id=LIST)
+            with pytest.raises(UsageError, match="16 hex digits"):
+                session.plan([], list_id="mylist")
+            with pytest.raises(UsageError, match="16 hex digits"):
+                next(session.work("aa"))
+            session.plan([Wanted(Work(doi=dois(1)[0]))], list_id=LIST)
+            assert [outcome.ok for outcome in session.work(LIST)] == [True]
+
+
+def test_a_clean_close_leaves_no_lease_behind(tmp_path: Path) -> None:
+    """Closing with works in hand releases every lease: the next session takes nothing over from the dead."""
+    with serve(world_of(200, size=60_000)) as served:
+        settings = load(flags(tmp_path / "l", served.url)).settings
+        for _ in range(3):
+            with Session(settings) as session:
+                session.plan([Wanted(Work(doi=doi)) for doi in dois(200)], list_id=LIST)
+                next(session.work(LIST))
+            with Session(settings) as session:
+                assert session.store.scan(LEASED) == []
+        with Session(settings) as session:
+            leases = [e.event for e in session.store.read() if isinstance(e.event, JobLeased)]
+    assert leases
+    assert not any(lease.takeover for lease in leases)
+
+
+def test_a_failing_adapter_hangs_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter that fails on a message is replaced; its turns end as errors, and the works go on."""
+    from quire.actors.sources.adapter import SourceAdapter
+
+    real, failures = SourceAdapter._save, iter([True])
+
+    def failing(self: SourceAdapter, message: object) -> None:
+        if next(failures, False):
+            raise RuntimeError("a defect")
+        real(self, message)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SourceAdapter, "_save", failing)
+    with serve(world_of(6)) as served:
+        more = [*flags(tmp_path / "l", served.url), Flag(("works_in_hand",), 2, "-")]
+        with Session(load(more).settings) as session:
+            session.plan([Wanted(Work(doi=doi)) for doi in dois(6)], list_id=LIST)
+            ended = list(session.work(LIST))
+    assert len(ended) == 6
+    assert sum(outcome.ok for outcome in ended) >= 4
+
+
+def test_a_failing_resolver_ends_the_session_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An actor whose state stands in no log is not replaced: the session says so, and the next goes on."""
+    from quire.actors.storing import Storing
+
+    with serve(world_of(6)) as served:
+        settings = load(flags(tmp_path / "l", served.url)).settings
+        with monkeypatch.context() as patch:
+            patch.setattr(Storing, "stored", lambda _self, _message: 1 / 0)
+            with Session(settings) as session:
+                session.plan([Wanted(Work(doi=doi)) for doi in dois(6)], list_id=LIST)
+                for _ in range(2):  # whoever asks again hears it again
+                    with pytest.raises(quire.InvariantError, match="resolver"):
+                        list(session.work(LIST))
+        with Session(settings) as session:
+            assert len(list(session.work(LIST))) == 6

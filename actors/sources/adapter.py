@@ -15,9 +15,10 @@ import msgspec
 
 from ...config.settings import Quire
 from ...errors import QuireError
-from ...store.objects import Objects
+from ...store.objects import Objects, Part
 from ..directory import Directory
 from ..messages import (
+    AdapterRestarted,
     CancelTurn,
     CandidatesFound,
     EndTurn,
@@ -77,8 +78,11 @@ class SourceAdapter(Actor):
         objects: Objects,
         clock: Clock,
         scheduler: Scheduler,
+        replaces: bool,
     ) -> None:
+        """``replaces``: an earlier one failed, and the turns that it played are lost."""
         super().__init__()
+        self._replaces = replaces
         self._finder = finder
         self._to = directory
         self._settings = settings
@@ -95,6 +99,11 @@ class SourceAdapter(Actor):
             EndTurn: self._forget,
             Done: self._done,
         }
+
+    def started(self) -> None:
+        """Say which turns are lost."""
+        if self._replaces:
+            self._to.resolver.tell(AdapterRestarted(self._finder.name))
 
     def handle(self, message: Any) -> None:
         """Do what the message asks for."""
@@ -158,6 +167,8 @@ class SourceAdapter(Actor):
 
     def _forget(self, message: EndTurn) -> None:
         turn = self._turns.pop(message.turn, None)
+        if turn is not None and turn.cancel is not None:
+            turn.cancel()
         if turn is not None and turn.download is not None:
             self._abandon(turn.download)
 
@@ -181,7 +192,9 @@ class SourceAdapter(Actor):
 
     async def _open_rest(self, job_id: str, request: Request) -> Download:
         """Ask for the rest of what is held; where the server cannot give it, start over, once."""
-        held = await self._scheduler.aside(lambda: held_of(self._objects, job_id, request.url))
+        held = await self._scheduler.aside(
+            lambda: held_of(self._objects, job_id, request.url, boot_id=self._clock.boot_id)
+        )
         if held is None:
             return await self._web.open(request)
         rest = msgspec.structs.replace(request, range_start=held.length, if_range=held.validator)
@@ -195,23 +208,27 @@ class SourceAdapter(Actor):
     async def _stream(self, turn_id: TurnId, url: str, download: Download) -> Saved:
         """Save the open answer into the part; what is not whole stays only if it can be gone on from."""
         aside = self._scheduler.aside
-        part = await aside(lambda: self._objects.open_part(turn_id.job_id, turn_id.epoch))
-        if part is None:
-            await download.close()
-            raise WebError("retryable", STALE_PART, url=download.url)
+        opened: list[Part] = []  # filled also when the cancel comes while it is being opened
+
+        def open_part() -> Part:
+            part = self._objects.open_part(turn_id.job_id, turn_id.epoch)
+            if part is None:
+                raise WebError("retryable", STALE_PART, url=download.url)
+            opened.append(part)
+            return part
+
         kept = False
         try:
-            sha = await aside(lambda: prepared(part, url, download))
+            part = await aside(open_part)
+            sha = await aside(lambda: prepared(part, url, download, boot_id=self._clock.boot_id))
             kept = bool(part.about)
             saved = await download.save(lambda chunk: aside(lambda: part.write(chunk)), sha=sha)
             kept = True
             return saved
         finally:
             await download.close()
-            if kept:
-                part.close()
-            else:
-                part.discard()
+            for one in opened:
+                _leave(one, kept)
 
     # How it ended
 
@@ -290,6 +307,14 @@ class SourceAdapter(Actor):
 
     def _now_ms(self) -> int:
         return self._clock.boot_ns() // 1_000_000
+
+
+def _leave(part: Part, kept: bool) -> None:
+    """Let a part go: for whoever goes on from it, or for good."""
+    if kept:
+        part.close()
+    else:
+        part.discard()
 
 
 def _as_refusal(error: BaseException) -> WebError:

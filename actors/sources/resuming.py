@@ -22,13 +22,15 @@ class Held(msgspec.Struct, frozen=True):
     url_sha256: str
     """Of the URL, which may hold a token that must not lie on the disk."""
     validator: str
+    boot_id: str
+    """The boot in which it was written: parts are not fsynced, so a crash of the machine may have torn it."""
     total: int = 0
     """Declared length of the whole; 0 where the server did not say."""
     length: int = 0
     """Bytes that are held."""
 
 
-def held_of(objects: Objects, job_id: str, url: str) -> Held | None:
+def held_of(objects: Objects, job_id: str, url: str, *, boot_id: str) -> Held | None:
     """The part of a job that came from this URL and can be gone on from; reads the disk."""
     length, note = objects.left(job_id)
     if not length or not note:
@@ -37,12 +39,14 @@ def held_of(objects: Objects, job_id: str, url: str) -> Held | None:
         held = msgspec.json.decode(note, type=Held)
     except msgspec.DecodeError:
         return None
-    if held.url_sha256 != _sha256(url) or (held.total and length >= held.total):
-        return None  # another file's; or whole but never said to be so: there is no rest to ask for
+    if held.url_sha256 != _sha256(url) or held.boot_id != boot_id:
+        return None
+    if held.total and length >= held.total:
+        return None  # whole, but never said to be so: there is no rest to ask for
     return msgspec.structs.replace(held, length=length)
 
 
-def prepared(part: Part, url: str, download: Download) -> Digest | None:
+def prepared(part: Part, url: str, download: Download, *, boot_id: str) -> Digest | None:
     """Make the part ready for the answer's bytes; the hash of what it holds when the answer goes on from it.
 
     Raises:
@@ -55,7 +59,7 @@ def prepared(part: Part, url: str, download: Download) -> Digest | None:
     if part.length:
         part.restart()
     validator = strong_validator(download.headers)
-    note = msgspec.json.encode(Held(_sha256(url), validator, download.length or 0)).decode()
+    note = msgspec.json.encode(Held(_sha256(url), validator, boot_id, download.length or 0)).decode()
     if validator and len(note) <= ABOUT_BYTES_MAX:
         part.note(note)
     return None
