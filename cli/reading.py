@@ -34,6 +34,8 @@ class Reader:
         self._stopped = stopped
         self._repeats = Repeats() if getattr(args, "dry_run", False) else None
         self._shown_max = sys.maxsize if getattr(args, "dry_run", False) else BAD_LINES_SHOWN
+        self.cut = False
+        """Whether it was stopped before the end of the inputs."""
         self.read = 0
         self.bad = 0
 
@@ -46,6 +48,7 @@ class Reader:
     def _all(self) -> Iterator[Wanted]:
         for entry in self._inputs.entries() if self._inputs else ():
             if self._stopped():
+                self.cut = True
                 return
             if isinstance(entry.item, BadLine):
                 self._tell(entry.item)

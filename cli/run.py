@@ -24,7 +24,11 @@ from .library import counts_of, under
 from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from .progress import Progress
 from .reading import Reader, planned_text
+from .summary import Standing, summary_text
 from .workers import PARENT_LOOK_S, Interrupts, ParentWatch, Workers, interrupts
+
+
+_UNPAYWALL = "unpaywall_pdf"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,6 +59,7 @@ def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None,
     if getattr(args, "worker_of", None) is not None:
         return _further_worker(args, settings, list_id)
     names = inputs.names if inputs else ()
+    _warn_of_no_address(settings)
     with interrupts() as stop, Session(settings, inputs=names, list_id=list_id) as session:
         progress = Progress(session.store, list_id, SystemClock())
         reader = Reader(inputs, args, progress.say, lambda: bool(stop.seen))
@@ -63,6 +68,7 @@ def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None,
             planned = _planned(session, reader, list_id, args, progress)
             if inputs is not None and not reader.read and not stop.seen:
                 raise UsageError(f"{', '.join(names)}: there is no work in it{reader.blame}")
+            before = Standing.of(session.store, list_id)
             with Workers(args, list_id) as workers:
                 spent = _work(session, list_id, stop, workers)
         finally:
@@ -73,12 +79,21 @@ def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None,
             summary[name] += count
         file = write_failures(session.store, session.library.path, list_id=list_id, inputs=inputs)
         summary["failures_file"] = str(file) if file else ""
-        return _report(args, session, list_id, summary, reader, interrupted=bool(stop.seen))
+        # Where Ctrl-C came and all that was left was in hand, the run is done like any other.
+        left = bool(stop.seen) and bool(summary["waiting"] or reader.cut)
+        text = summary_text(summary, counts_of(session.store, list_id), before)
+        return _report(args, summary, text, bad=reader.bad, interrupted=left)
+
+
+def _warn_of_no_address(settings: Quire) -> None:
+    """Unpaywall answers nobody without an address, which costs most of a list, and silently."""
+    if not (settings.web.contact_email or settings.web.offline or _UNPAYWALL in settings.fallback.disabled):
+        output.warn("no contact address: Unpaywall will be skipped; give --email you@institute.edu")
 
 
 def _work(session: Session, list_id: str, stop: Interrupts, workers: Workers) -> dict[str, int]:
     """Work the list to its end, ours and the further workers' part; what those spent."""
-    stop.watch(session, workers)
+    stop.watch(session, workers, lambda: counts_of(session.store, list_id).get("leased", 0))
     for _ in session.work(list_id):
         pass  # an outcome is in the log when it is given, and the progress reads it there
     return workers.finish()
@@ -132,36 +147,14 @@ def _summary(session: Session, planned: Planned, list_id: str, elapsed_s: float)
 
 
 def _report(
-    args: argparse.Namespace,
-    session: Session,
-    list_id: str,
-    summary: dict[str, Any],
-    reader: Reader,
-    *,
-    interrupted: bool,
+    args: argparse.Namespace, summary: dict[str, Any], text: str, *, bad: int, interrupted: bool
 ) -> int:
+    """Print the summary, and return the exit code; ``bad``: lines of the inputs that named no work."""
     if args.json:
         output.say_json(summary)
     else:
-        output.say(_summary_text(summary, counts_of(session.store, list_id)))
+        output.say(text)
     if interrupted:
         output.warn("interrupted; go on with the same command, or with: quire resume")
         return EXIT_INTERRUPTED
-    return EXIT_SOME_FAILED if summary["failed"] or summary["waiting"] or reader.bad else 0
-
-
-def _summary_text(summary: dict[str, Any], counts: dict[str, int]) -> str:
-    jobs, works = output.many(summary["jobs"], "job"), output.many(summary["works"], "work")
-    lines = [
-        f"{jobs} of {works} in {output.human_time(summary['elapsed_s'])}: "
-        f"{summary['finalized']} finalized, {summary['deduped']} deduped, "
-        f"{summary['skipped_duplicate']} held already, {summary['failed']} failed, "
-        f"{summary['waiting']} waiting",
-        f"  {output.human_bytes(summary['bytes'])} in {output.many(summary['requests'], 'request')}",
-    ]
-    for title, kind in (("by source", "source"), ("failed", "reason"), ("waiting", "waiting")):
-        if found := under(counts, kind):
-            lines.append(f"  {title:<9}  {output.counted(found)}")
-    if summary["failures_file"]:
-        lines.append(f"  the failures, to be fed back in: {summary['failures_file']}")
-    return "\n".join(lines)
+    return EXIT_SOME_FAILED if summary["failed"] or summary["waiting"] or bad else 0

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..actors.sources.finding import Reason, explained
+from ..config.settings import Retry
 from ..events import facts
 from ..events.facts import type_of
-from ..events.job import State
+from ..events.job import JobRow, State
 from ..events.projections import PARKED_NS
 from . import output
 
@@ -70,6 +71,13 @@ def words_for(reason: str) -> tuple[str, str]:
         return (reason and f"Reason: {reason}.", "")
     status = reason.removeprefix("http_")
     return (words.means if status == reason else f"{words.means[:-1]}: {status}."), words.advice
+
+
+def outlook_of(row: JobRow, retry: Retry) -> str:
+    """Whether a failed work is tried again without being asked for, and by what."""
+    if row.may_retry and row.generation < retry.generations_max:
+        return "for now and may be tried again by the next run of its list"
+    return "for good, until `quire retry`"
 
 
 def _planned(event: facts.JobPlanned) -> str:

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 import msgspec
 
 from ..actors.session import Session
+from ..errors import QuireError
 from . import output
 from .config import as_arguments
 from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED
@@ -36,13 +37,16 @@ class Interrupts:
         self.seen = 0
         self._session: Session | None = None
         self._workers: Workers | None = None
+        self._in_hand: Callable[[], int] | None = None
 
     def __repr__(self) -> str:
         return f"<Interrupts {self.seen} seen>"
 
-    def watch(self, session: Session, workers: Workers | None = None) -> None:
-        """End these in order from now on."""
-        self._session, self._workers = session, workers
+    def watch(
+        self, session: Session, workers: Workers | None = None, in_hand: Callable[[], int] | None = None
+    ) -> None:
+        """End these in order from now on; ``in_hand`` counts what they have in hand, and takes no lock."""
+        self._session, self._workers, self._in_hand = session, workers, in_hand
         if self.seen:
             session.interrupt()
 
@@ -53,9 +57,16 @@ class Interrupts:
             self._workers.interrupt()
         if self.seen > 1:
             os._exit(EXIT_INTERRUPTED)
-        os.write(2, b"\nfinishing what is in hand; Ctrl-C again stops at once, and nothing is lost\n")
         if self._session is not None:
             self._session.interrupt()
+        said = f"\nfinishing what is in hand{self._counted()}; "
+        os.write(2, f"{said}a second Ctrl-C stops at once, and nothing is lost\n".encode())
+
+    def _counted(self) -> str:
+        try:
+            return f" ({output.many(self._in_hand(), 'work')})" if self._in_hand else ""
+        except QuireError:
+            return ""  # the run itself says what is wrong with the log
 
 
 @contextmanager
