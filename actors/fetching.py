@@ -30,11 +30,12 @@ def fetch(
         stand_in: ``http://127.0.0.1:PORT`` of a rehearsal server (``quire.testing.web``).
 
     Raises:
-        UsageError: a text names no work, or a setting is wrong.
+        UsageError: ``works`` is no list, something in it names no work, or a setting is wrong. Like the
+            other errors it comes with the first outcome that is asked for.
         EnvironmentFault: the library cannot be opened, or the disk is full.
         DamagedError: the log is not what was written.
     """
-    wanted = [Wanted(_work_of(work)) for work in works]
+    wanted = [Wanted(_work_of(work)) for work in _several(works)]
     names = "\n".join(one.work.work_id for one in wanted)
     list_id = hashlib.sha256(names.encode()).hexdigest()[:16]
     settings = load(_flags(library, email, stand_in)).settings
@@ -43,8 +44,15 @@ def fetch(
         yield from session.work(list_id)
 
 
-def _work_of(work: str | Work) -> Work:
-    found = work if isinstance(work, Work) else parse_work(work)
+def _several(works: Iterable[str | Work]) -> Iterable[str | Work]:
+    """The works; a single one is refused, since a text would be taken letter by letter."""
+    if isinstance(works, str | bytes | Work) or not isinstance(works, Iterable):
+        raise UsageError(f"fetch takes a list of works, not {works!r}: give [{works!r}]")
+    return works
+
+
+def _work_of(work: object) -> Work:
+    found = parse_work(work) if isinstance(work, str) else work if isinstance(work, Work) else None
     if found is None:
         raise UsageError(f"{work!r} names no work: give a DOI, arXiv id, PMCID, pmid:… or URL")
     return found

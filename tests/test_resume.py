@@ -11,8 +11,8 @@ import pytest
 
 from quire import Session, Wanted, Work
 from quire.actors.outcome import Outcome
-from quire.actors.sources.resuming import Held
 from quire.actors.runtime.ports import SystemClock
+from quire.actors.sources.resuming import Held
 from quire.config.loader import Flag, load
 from quire.events.facts import JobStateChanged, OperationStarted
 from quire.events.keys import job_key
@@ -64,7 +64,7 @@ def test_nothing_is_left_in_staging(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("total", "asked"), [(SIZE, 1), (0, 2)])
 def test_a_part_that_is_whole_already_starts_over_once(tmp_path: Path, total: int, asked: int) -> None:
-    """A worker died between the last byte and its word: one fresh start (after a 416 if no length is known)."""
+    """A worker died between the last byte and its word: one fresh start (after a 416 without a length)."""
     world = World.of(Paper(doi=DOI, size=SIZE))
     (url,) = world.truth(DOI).good_urls
     objects = Library.open(tmp_path / "library").objects
