@@ -47,7 +47,7 @@ def fetch(
 def _several(works: Iterable[str | Work]) -> Iterable[str | Work]:
     """The works; a single one is refused, since a text would be taken letter by letter."""
     if isinstance(works, str | bytes | Work) or not isinstance(works, Iterable):
-        raise UsageError(f"fetch takes a list of works, not {works!r}: give [{works!r}]")
+        raise UsageError(f"fetch takes a list of works, not {works!r}: put [ ] around a single work")
     return works
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from ..config.settings import Retry
 from ..events import facts
 from ..events.facts import type_of
 from ..events.job import JobRow, State, stream_of
@@ -52,12 +51,12 @@ def steps_of(events: Iterable[Recorded[Any]]) -> Iterator[dict[str, Any]]:
 
 def explain(args: argparse.Namespace) -> int:
     """``quire explain``: the story of one work."""
-    with opened(args) as (store, _, _, settings):
+    with opened(args) as (store, *_):
         job_id = find_job(store, args.work)
         row: JobRow = store.rows(JOBS, [job_row_key(job_id)])[0]
         events = list(events_of(store, job_id))
     story, steps = Story(events), list(steps_of(events))
-    because, advice = verdict_of(row, story, settings.retry)
+    because, advice = verdict_of(row, story)
     if args.json:
         line = {**as_line(job_id, row), "because": because, "advice": advice}
         output.say_json({**line, "story": [_as_value(part) for part in story.parts], "steps": steps})
@@ -116,7 +115,7 @@ def _turn_text(turn: Turn) -> str:
     return f"{number:>3}  {source}  {outcome}  {took:>9}  {told}".rstrip()
 
 
-def verdict_of(row: JobRow, story: Story, retry: Retry) -> tuple[str, list[str]]:
+def verdict_of(row: JobRow, story: Story) -> tuple[str, list[str]]:
     """Why a work is as it is, and what could be done, each piece once."""
     means, advice = words_for(row.reason)
     if row.home and row.artifact is not None:
@@ -124,7 +123,7 @@ def verdict_of(row: JobRow, story: Story, retry: Retry) -> tuple[str, list[str]]
     if row.state is State.FAILED:
         known = story.advice() if row.reason == _EXHAUSTED else []
         known += [advice] if advice else []
-        means = f"{means} It failed {outlook_of(row, retry)}."
+        means = f"{means} It failed {outlook_of(row)}."
         return means, [*dict.fromkeys(known), "`quire retry` and then `quire resume` try it once more."]
     if row.waiting:
         return f"It waits {until(row.not_before_ns)}. {means}", [advice] if advice else []

@@ -11,6 +11,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import os
 import re
 import shutil
 import sys
@@ -84,16 +85,17 @@ class Input:
     """One file, or standard input kept in a temporary file, since it is read twice."""
 
     def __init__(self, name: str) -> None:
-        self.name = "standard input" if name == "-" else name
+        # A name that is no UTF-8 comes with surrogates, which neither the log nor JSON can hold.
+        self.name = "standard input" if name == "-" else os.fsencode(name).decode("utf-8", "replace")
         self._spool: IO[bytes] | None = _spooled() if name == "-" else None
         self._path = Path(name)
         if self._spool is None and not self._path.is_file():
             kind = "is not a file" if self._path.exists() else "there is no such file"
-            raise UsageError(f"{name}: {kind}")
+            raise UsageError(f"{self.name}: {kind}")
         suffix = Path(name.lower().removesuffix(".gz")).suffix
         if suffix == ".json":
             raise UsageError(
-                f"{name}: write one record per line (.jsonl): jq -c '.[]' FILE.json > FILE.jsonl"
+                f"{self.name}: write one record per line (.jsonl): jq -c '.[]' FILE.json > FILE.jsonl"
             )
         self.form: Form = FORMS.get(suffix) or self._sniffed(is_list=suffix in (".txt", ".list"))
 
@@ -119,6 +121,9 @@ class Input:
             stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
             start = stream.read(4)
             stream.seek(0)
+        elif self._path.suffix.lower() == ".gz":
+            stream.close()
+            raise UsageError(f"{self.name}: is named .gz and is not gzip; unpack it, or name it by its form")
         wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "quire-cp1252")
         return io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline=None)

@@ -30,17 +30,21 @@ _DATA_CHARS = 160
 def log(args: argparse.Namespace) -> int:
     """``quire log``: a line per event."""
     with opened(args) as (store, *_):
-        after = args.after
+        after, shown = args.after, 0
         while True:
             events = store.read(after, limit=READ_LIMIT, wait_s=FOLLOW_S if args.follow else 0.0)
             for recorded in events:
                 if args.stream in (None, recorded.stream):
                     _print_event(recorded, as_json=args.json)
+                    shown += 1
             if events:
                 after = events[-1].position
                 output.flush()
             elif not args.follow:
-                return 0
+                break
+    if not shown and args.stream is not None:
+        output.warn(f"no event behind position {args.after} is of the stream {args.stream}")
+    return 0
 
 
 def as_line(recorded: Recorded[Any]) -> dict[str, Any]:

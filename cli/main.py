@@ -11,12 +11,15 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ..errors import EnvironmentFault, InvariantError, QuireError
 from ..version import VERSION
 
 EXIT_SOME_FAILED = 1
 EXIT_INTERRUPTED = 130
+NATURAL_DIGITS_MAX = 15
+"""Of a position or a seed."""
 _EPILOG = """\
 exit codes: 0 all done, 1 some works failed, 2 usage, 3 the log or a file is damaged,
             4 the environment (disk full, read-only, stand-in down), 130 interrupted
@@ -58,7 +61,17 @@ def _positive(text: str) -> int:
 
 
 def _natural(text: str) -> int:
-    return 0 if text == "0" else _positive(text)
+    if not text.isascii() or not text.isdigit() or len(text) > NATURAL_DIGITS_MAX:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of a wrong word it says the one line that matters, not every flag there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class _Commands:
@@ -79,7 +92,7 @@ class _Commands:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="quire",
         description="Bring home open-access papers, one verified PDF each, and account for every step.",
         epilog=_EPILOG,

@@ -27,7 +27,6 @@ from .reading import Reader, planned_text
 from .summary import Standing, summary_text
 from .workers import PARENT_LOOK_S, Interrupts, ParentWatch, Workers, interrupts
 
-
 _UNPAYWALL = "unpaywall_pdf"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..actors.runtime.ports import NANOSECONDS
+from ..config.settings import SOURCES
 from ..errors import UsageError
 from ..events.facts import JobRequeued
 from ..events.job import HOME, JobRow, State, stream_of
@@ -130,6 +131,7 @@ def list_jobs(args: argparse.Namespace) -> int:
     """``quire list``: a line per job."""
     state = _state_named(args.state) if args.state else None
     with opened(args) as (store, *_):
+        shown = 0
         for key, row in scanned(store, JOBS):
             line = as_line(job_id_of(key), row)
             if (
@@ -138,7 +140,18 @@ def list_jobs(args: argparse.Namespace) -> int:
                 and args.source in (None, line["source"])
             ):
                 _print_job(line, row, as_json=args.json)
+                shown += 1
+    if not shown:
+        _tell_no_match(args)
     return 0
+
+
+def _tell_no_match(args: argparse.Namespace) -> None:
+    """Nothing printed may be a slip of the pen in a filter, so it is said; a library may also be empty."""
+    asked = {"--state": args.state, "--reason": args.reason, "--source": args.source}
+    said = " ".join(f"{flag} {value}" for flag, value in asked.items() if value is not None)
+    known = f"; the sources are {', '.join(SOURCES)}" if args.source not in (None, *SOURCES) else ""
+    output.warn(f"no job matches {said}{known}" if said else "there is no job in this library")
 
 
 def _state_named(text: str) -> State:
@@ -152,7 +165,8 @@ def _print_job(line: dict[str, Any], row: JobRow, *, as_json: bool) -> None:
     if as_json:
         output.say_json(line)
         return
-    about = line["path"] or line["reason"]
+    again = " (may be tried again)" * (row.state is State.FAILED and row.may_retry)
+    about = (line["path"] or line["reason"]) + again
     label = f"  [{row.label}]" if row.label else ""
     output.say(f"{line['job_id'][:12]}  {line['state']:<17}  {row.work.work_id[:60]:<40}  {about}{label}")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..actors.sources.finding import Reason, explained
-from ..config.settings import Retry
 from ..events import facts
 from ..events.facts import type_of
 from ..events.job import JobRow, State
@@ -73,10 +72,10 @@ def words_for(reason: str) -> tuple[str, str]:
     return (words.means if status == reason else f"{words.means[:-1]}: {status}."), words.advice
 
 
-def outlook_of(row: JobRow, retry: Retry) -> str:
+def outlook_of(row: JobRow) -> str:
     """Whether a failed work is tried again without being asked for, and by what."""
-    if row.may_retry and row.generation < retry.generations_max:
-        return "for now and may be tried again by the next run of its list"
+    if row.may_retry:
+        return "for now, and may be tried again by the next run of its list"
     return "for good, until `quire retry`"
 
 

@@ -6,7 +6,7 @@ import difflib
 import functools
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -53,14 +53,34 @@ def _lay_record(
         if key in fields:
             held[key] = lay(fields[key][0], held.get(key), child, (*path, key), problems)
         else:
-            problems.append(
-                f"{child.origin}: {_name((*path, key))}: no such setting; {_nearest(key, fields)}"
-            )
+            hint = _variable_meant(kind, key, child, path) or _nearest(key, fields)
+            problems.append(f"{child.origin}: {_name((*path, key))}: no such setting; {hint}")
     missing = [name for name, (_, required) in fields.items() if required and name not in held]
     if missing:
         problems.append(f"{said.origin}: {_name(path)}: {', '.join(missing)} must be given as well")
     order = [name for name in fields if name in held]
     return Node({name: held[name] for name in order}, said.origin if below is None else below.origin)
+
+
+def _variable_meant(kind: type[msgspec.Struct], key: str, said: Node, path: Path_) -> str:
+    """For a variable with one underscore where levels are parted by two: its right name, else ``""``."""
+    if said.origin.kind != "environment":
+        return ""
+    words = said.origin.where.split("__")
+    found = next((names for names in _paths(kind) if "_".join(names) == key), None)
+    if found is None:
+        return ""
+    start = words[0].partition("_")[0] + "_"
+    named = [*(name.upper() for name in (*path, *found)), *words[len(path) + 1 :]]
+    return f"did you mean {start}{'__'.join(named)}? (two underscores between levels)"
+
+
+def _paths(kind: type[msgspec.Struct]) -> Iterator[Path_]:
+    """The names of all settings below a record, level by level."""
+    for name, (inner, _) in _fields(kind).items():
+        yield (name,)
+        if _is_record(inner):
+            yield from ((name, *rest) for rest in _paths(inner))
 
 
 def _lay_table(

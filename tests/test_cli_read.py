@@ -24,7 +24,7 @@ from quire.events.projections import JOBS, PARKED_NS
 from quire.events.record import Recorded
 
 sys.path.insert(0, str(Path(__file__).parent))
-from command import FRESH, HOME, LOST, SHA, WAITS, fill, here, lines, quire, started, turn
+from command import FRESH, HOME, LOST, SHA, WAITS, append, fill, here, lines, quire, started, turn
 
 IDENTITY = ["doi", "arxiv_id", "pmcid", "pmid", "url", "title", "label", "job_id"]
 LIST_NAMES = [
@@ -83,6 +83,7 @@ def test_every_command_has_help():
         (("run",), "required: INPUT"),
         (("run", "no-such.txt", "--dry-run"), "no-such.txt: there is no such file"),
         (("run", "x.txt", "--workers", "0"), "expected a number from 1"),
+        (("log", "--after", "-1"), "--after: expected a number from 0 on, got '-1'; see quire log --help"),
         (("status", "--library", "/nonexistent"), "there is no library at /nonexistent"),
         (("resume", "--library", "/nonexistent"), "there is no library at /nonexistent"),
         (("config", "show", "--fallback-tier", "archive=2"), "expected NAME:parallel=N"),
@@ -96,6 +97,7 @@ def test_usage_errors_exit_2_and_say_why(words, said):
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, "one line that matters"
 
 
 def test_config_show_tells_value_and_origin(tmp_path):
@@ -145,6 +147,43 @@ def test_list_json_has_exactly_the_promised_names(library):
 def test_list_filters(library, flags, count):
     """State in any case, reason and source; together they narrow."""
     assert len(here("list", *flags.split(), "--library", library).stdout.splitlines()) == count
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("list --source foo", "no job matches --source foo; the sources are unpaywall_pdf, arxiv_pdf"),
+        ("list --source pmc_pdf", "no job matches --source pmc_pdf\n"),
+        ("list --reason foo --json", "no job matches --reason foo"),
+        ("log --stream nope", "no event behind position 0 is of the stream nope"),
+        ("list --state failed", ""),
+    ],
+)
+def test_a_filter_that_nothing_passes_is_told(library, words, said):
+    """Exit 0 and an empty stdout stay, and stderr says that nothing matches; else stderr is empty."""
+    done = here(*words.split(), "--library", library)
+    assert (done.returncode, bool(done.stdout)) == (0, not said)
+    assert said in done.stderr
+    assert bool(done.stderr) is bool(said)
+
+
+def test_a_failure_says_whether_the_next_run_tries_it_again(tmp_path):
+    """``list`` marks it and ``explain`` tells both kinds apart; JSON keeps its names."""
+    where = ("--library", tmp_path / "lib")
+    fill(tmp_path / "lib")
+    assert "may be tried again" not in here("list", *where).stdout
+    assert "It failed for good, until `quire retry`." in here("explain", "l-lost", *where).stdout
+    with open_library(
+        load([Flag(("library",), str(tmp_path / "lib"), "--library")], environ={}).settings, readonly=False
+    ) as opened:
+        failed = facts.JobStateChanged("PLANNED", "FAILED", reason="http_503", may_retry=True)
+        append(opened.store, FRESH, JobLeased("w", 1, "b"), failed, epoch=1, opens=True)
+    marked = [line for line in here("list", *where).stdout.splitlines() if "(may be tried again)" in line]
+    assert ["10.1000/fresh" in line for line in marked] == [True]
+    assert "may be tried again by the next run" in here("explain", "10.1000/fresh", *where).stdout
+    assert {"reason": "http_503"}.items() <= json.loads(
+        here("explain", "10.1000/fresh", "--json", *where).stdout
+    ).items()
 
 
 def test_status_counts_by_state_reason_and_source(library):

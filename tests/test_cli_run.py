@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from quire.cli.progress import Progress
 from quire.testing.web import Paper, World, serve
 
 sys.path.insert(0, str(Path(__file__).parent))
-from command import RUN_NAMES, dois_of, fill, here, lines, list_of, quire, rehearsed
+from command import RUN_NAMES, dois_of, fill, here, lines, list_of, quire, rehearsal, rehearsed
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,55 @@ def test_a_run_says_what_it_did_and_gives_the_failures_back(tmp_path):
     assert failures.count("\n") == found["failed"] + 1
     again = json.loads(second.stdout)
     assert (again["planned_before"], again["requests"]) == (found["jobs"], 0)
+
+
+def test_the_summary_tells_what_was_home_before_from_what_the_run_brought(tmp_path):
+    """A second run of a list with one new work: the past is told as the past, in text; JSON stays whole."""
+    world = World.of(*(Paper(doi=f"10.5555/good.{n}") for n in range(3)), Paper(doi="10.5555/no", copies=()))
+    few, all_ = tmp_path / "few.txt", tmp_path / "all.txt"
+    few.write_text("10.5555/good.0\n10.5555/good.1\n10.5555/no\n")
+    all_.write_text(few.read_text() + "10.5555/good.2\n")
+    with serve(world) as served:
+        flags = [flag for flag in rehearsal(served.url, tmp_path / "lib") if flag != "--json"]
+        first, second = (quire("run", file, *flags).stdout for file in (few, all_))
+        found = json.loads(rehearsed(served.url, tmp_path / "lib", all_).stdout)
+    assert "s: 2 finalized, 0 deduped, 0 held already, 1 failed, 0 waiting" in first
+    assert "2 home and 1 failed before; this run: 1 finalized, 0 deduped, 0 held already, 0 failed" in second
+    assert "with --retry-failed" in second
+    assert (found["finalized"], found["failed"], found["planned_before"]) == (3, 1, 4)
+
+
+def test_a_forgotten_address_is_told_before_the_start(tmp_path):
+    """One line on stderr, also in a rehearsal; none with an address, offline, or without Unpaywall."""
+    world = World.of(Paper(doi="10.5555/good.1"))
+    file = list_of(world, tmp_path / "a.txt")
+    off = {"QUIRE_FALLBACK__DISABLED": "unpaywall_pdf"}
+    with serve(world) as served:
+        flags = ["--stand-in", served.url, "--pacing", "none", "--library", tmp_path / "lib"]
+        for words, env, told in (
+            (("run", file), None, True),
+            (("resume",), None, True),
+            (("run", file, "--email", "reader@quire.example"), None, False),
+            (("run", file, "--offline"), None, False),
+            (("run", file), off, False),
+        ):
+            done = quire(*words, *flags, env=env)
+            assert done.stderr.startswith("no contact address: Unpaywall will be skipped") is told, words
+
+
+def test_a_list_whose_name_is_no_utf_8_is_run(tmp_path):
+    """The log gets the name with what cannot be decoded replaced."""
+    world = World.of(Paper(doi="10.5555/good.1"))
+    file = list_of(world, tmp_path / os.fsdecode(b"caf\xe9.txt"))
+    with serve(world) as served:
+        done = rehearsed(served.url, tmp_path / "lib", file)
+    assert done.returncode == 0, done.stderr
+    run = next(
+        line
+        for line in lines(here("log", "--json", "--library", tmp_path / "lib").stdout)
+        if line["type"] == "run_started"
+    )
+    assert run["data"]["inputs"] == [f"{tmp_path}/caf\ufffd.txt"]
 
 
 def test_a_sample_is_the_same_for_the_same_seed(tmp_path):

@@ -68,6 +68,19 @@ def test_ctrl_c_finishes_what_is_in_hand_and_exits_130(tmp_path):
     goes_on(world, tmp_path / "lib", file)
 
 
+def test_ctrl_c_when_everything_is_in_hand_ends_like_any_run(tmp_path):
+    """Where nothing is left of the list the outcome decides: exit 0, no word of going on; it counted them."""
+    world = World.of(*(Paper(doi=f"10.5555/stop.{n}", fate="stall_once") for n in range(5)))
+    file = list_of(world, tmp_path / "a.txt")
+    with serve(world) as served, started("run", file, *rehearsal(served.url, tmp_path / "lib")) as process:
+        wait_until(lambda: served.ledger.open_now() >= 5)
+        process.send_signal(signal.SIGINT)
+        said, warned = process.communicate(timeout=40)
+    assert (process.returncode, json.loads(said)["finalized"]) == (0, 5), warned
+    assert "finishing what is in hand (5 works); a second Ctrl-C stops at once" in warned
+    assert "go on with" not in warned
+
+
 def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(tmp_path):
     """While streams stand still the first Ctrl-C waits for them; the second ends it; the rest comes home."""
     file = list_of(world_of(6), tmp_path / "a.txt")

@@ -112,6 +112,20 @@ def test_a_wrong_variable_is_named():
         load(environ={"QUIRE_WEB__PASING": "none"})
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("QUIRE_WEB_PACING", "QUIRE_WEB__PACING"),
+        ("QUIRE_FALLBACK_BUDGETS__TOTAL_ATTEMPTS", "QUIRE_FALLBACK__BUDGETS__TOTAL_ATTEMPTS"),
+        ("QUIRE_FALLBACK__BUDGETS_TOTAL_ATTEMPTS", "QUIRE_FALLBACK__BUDGETS__TOTAL_ATTEMPTS"),
+    ],
+)
+def test_a_variable_with_one_underscore_between_levels_is_told_its_name(name, right):
+    """The slip that everybody makes is answered with the right name of the variable."""
+    with pytest.raises(UsageError, match=rf"no such setting; did you mean {right}\? \(two underscores"):
+        load(environ={name: "3"})
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_sets_what_nobody_set(profile):
     """A profile changes the budgets and the sources' times, but nothing that was said explicitly."""

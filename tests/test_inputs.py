@@ -209,11 +209,13 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
     """No such file, a folder, a JSON array, a damaged .gz: a message, no traceback."""
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"10.1000/a\n" * 5000)[:40])
     (tmp_path / "x.json").write_text("[]")
+    (tmp_path / "plain.csv.gz").write_text("doi\n10.1000/a\n")
     for name, said in (
         ("no.txt", "no such file"),
         (".", "is not a file"),
         ("x.json", "jq -c"),
         ("cut.txt.gz", "damaged"),
+        ("plain.csv.gz", "not gzip"),
     ):
         with pytest.raises(UsageError, match=said), InputSet([str(tmp_path / name)]) as inputs:
             list(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,22 @@ def test_what_names_no_work_is_refused(tmp_path: Path) -> None:
     """A text that names no work is a usage error before anything is asked of the network."""
     with pytest.raises(UsageError, match="names no work"):
         list(quire.fetch(["not a work"], library=str(tmp_path / "papers")))
+    assert not (tmp_path / "papers").exists()
+
+
+@pytest.mark.parametrize(
+    ("works", "said"),
+    [
+        ("10.5555/x", "takes a list of works, not '10.5555/x'"),
+        (Work(doi="10.5555/x"), "takes a list of works"),
+        (None, "takes a list of works, not None"),
+        ([None], "None names no work"),
+    ],
+)
+def test_what_is_no_list_of_works_is_refused(tmp_path: Path, works: Any, said: str) -> None:
+    """A single text is not taken letter by letter, and nothing foreign ends in an AttributeError."""
+    with pytest.raises(UsageError, match=said):
+        list(quire.fetch(works, library=str(tmp_path / "papers")))
     assert not (tmp_path / "papers").exists()
 
 

@@ -856,6 +856,36 @@ def test_a_file_of_records_that_is_none_is_refused(tmp_path, capsys):
     assert main(["--records", str(tmp_path / "none")]) == 2
 
 
+def test_a_mix_that_cannot_be_had_is_refused_with_the_fates(capsys):
+    """A name that is no fate ends with 2 and all fates, also without records; --help names them too."""
+    from quire.testing.web.__main__ import main
+
+    assert main(["--mix", "bad=1"]) == 2
+    assert ", ".join(FATES) in capsys.readouterr().err
+    assert main(["--mix", "good=1"]) == 2
+    assert "--records" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert all(fate in said for fate in FATES)
+
+
+def test_it_writes_the_list_of_its_works(tmp_path):
+    """With --inputs the list is there before the address is told; a place that is none ends with 2."""
+    from quire.testing.web.__main__ import main
+
+    file = tmp_path / "works.txt"
+    command = [sys.executable, "-m", "quire.testing.web", "--works", "12", "--inputs", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        assert file.read_text().splitlines() == World.demo(12).inputs()
+    finally:
+        process.kill()
+        process.communicate()
+    assert main(["--inputs", str(tmp_path / "none" / "x")]) == 2
+
+
 def test_the_rows_make_a_list_that_a_user_could_have(tmp_path):
     """The CSV form holds every work, one identifier each."""
     out = io.StringIO()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ...errors import QuireError, UsageError
+from .artifacts import FATES
 from .records import Mix, records_world
 from .server import serve
 from .world import World
@@ -24,7 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.default_int_handler)
     try:
-        with serve(_world(options), port=options.port) as served:
+        world = _world(options)
+        if options.inputs is not None:
+            _write_inputs(world, options.inputs)
+        with serve(world, port=options.port) as served:
             print(served.url, flush=True)
             served.wait()
     except KeyboardInterrupt:
@@ -46,16 +50,34 @@ def _parser() -> argparse.ArgumentParser:
         "--records", type=Path, help="Unpaywall records, one a line (.gz too), instead of the demo"
     )
     parser.add_argument(
-        "--mix", default="", help="fates of their PDFs, such as good=0.7,missing=0.2,reset=0.1"
+        "--mix",
+        default="",
+        help="fates of their PDFs, such as good=0.7,missing=0.2,reset=0.1; only with --records. "
+        f"The fates: {', '.join(FATES)}",
+    )
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="FILE",
+        help="write the works it knows there, one a line, for quire run",
     )
     return parser
 
 
 def _world(options: argparse.Namespace) -> World:
-    if options.records is None:
-        return World.demo(options.works, seed=options.seed)
     mix = Mix.parse(options.mix) if options.mix else Mix()
+    if options.records is None:
+        if options.mix:
+            raise UsageError("--mix: the demo world has fates of its own; give --records FILE as well")
+        return World.demo(options.works, seed=options.seed)
     return records_world(_records(options.records), seed=options.seed, mix=mix)
+
+
+def _write_inputs(world: World, path: Path) -> None:
+    try:
+        path.write_text("".join(f"{line}\n" for line in world.inputs()), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--inputs {path}: cannot be written: {error.strerror}") from error
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
