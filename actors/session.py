@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import msgspec
 
 from ..config.settings import Quire
 from ..errors import InvariantError, QuireError, UsageError
@@ -39,12 +36,12 @@ from ..events.projections import (
     job_id_of,
 )
 from ..events.record import Batch
-from ..events.work import normal_url
 from ..store.domain import QUIRE
 from ..store.interface import EventStore
 from ..store.library import Library, WorkerLock
 from ..store.lmdb_store import LmdbStore
 from ..version import VERSION
+from .admission import admitted, check_list_id
 from .directory import Directory
 from .finalizer import Finalizer
 from .holdings import Holdings
@@ -69,10 +66,6 @@ CHUNKS_AHEAD = 4
 """Chunks on their way at once."""
 STOP_S = 10.0
 """Time that the actors get for an orderly end, in seconds."""
-
-
-PRIORITY_MAX = 2**31 - 1
-"""Largest priority of a work, and smallest with a minus."""
 
 
 class Session:
@@ -164,12 +157,12 @@ class Session:
             UsageError: a work has no identifier and no title, or a URL that is none.
             QuireError: the session had to stop.
         """
-        _check_list_id(list_id)
+        check_list_id(list_id)
         self._errand += 1
         since = self.store.head().position
         total = Planned()
         ahead = 0
-        works = map(_checked, wanted)
+        works = map(admitted, wanted)
         while chunk := tuple(islice(works, CHUNK_WORKS)):
             self._to.planner.tell(PlanChunk(chunk, list_id, retry_failed, since, self._errand))
             ahead += 1
@@ -189,7 +182,7 @@ class Session:
             QuireError: the session had to stop (disk full, log damaged, stand-in down); what is not done
                 is taken up by the next run.
         """
-        _check_list_id(list_id)
+        check_list_id(list_id)
         if self._interrupted:
             return
         self._errand += 1
@@ -390,27 +383,6 @@ class Session:
             told: ChunkPlanned = self._next(self._plans)
             if told.errand == self._errand:
                 return told.planned
-
-
-def _check_list_id(list_id: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{16}", list_id):
-        raise UsageError(f"{list_id!r} is no list id: give 16 hex digits, such as the start of a SHA-256")
-
-
-def _checked(wanted: Wanted) -> Wanted:
-    """The work, if a job can be made of it."""
-    work = wanted.work
-    if not work.work_id:
-        raise UsageError(f"a work without identifier and title cannot be planned: {wanted!r}")
-    if work.url and normal_url(work.url) is None:
-        raise UsageError(f"{work.url!r} is no URL: give an absolute http or https URL")
-    if not -PRIORITY_MAX <= wanted.priority <= PRIORITY_MAX:
-        raise UsageError(f"priority {wanted.priority} is out of range: -{PRIORITY_MAX} to {PRIORITY_MAX}")
-    try:
-        msgspec.msgpack.encode(wanted)
-    except UnicodeEncodeError:
-        raise UsageError(f"{wanted!r:.300} holds text that is no Unicode (a lone surrogate)") from None
-    return wanted
 
 
 class Every:

@@ -9,7 +9,6 @@ write or fsync it says no until it is opened again. LMDB does not check the byte
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import threading
@@ -25,22 +24,20 @@ from ..errors import (
     DamagedError,
     EnvironmentFault,
     InvariantError,
-    QuireError,
-    StorageFullError,
     StoreFailedError,
     UsageError,
 )
 from ..events.record import AppendResult, Batch, Head, Recorded
 from .codec import CHAIN_BYTES, GENESIS, Commit, CommitCodec, Draft, StreamState
 from .interface import READ_LIMIT, Domain
+from .lmdb_faults import READERS_MAX, translated
 from .memory_store import POLL_S, WallClock, taken
 from .projecting import Projector, TableChange, digest_of
 
 MAP_SIZE = 64 << 30
 """Address space reserved for the log, in bytes; not disk."""
 TABLES_MAX = 256
-READERS_MAX = 512
-"""Read transactions at once, of all processes; fixed by the first process that opens the log."""
+"""Named databases in the environment."""
 FORMAT = 1
 """Layout of the environment; a higher one was written by a newer program."""
 REBUILD_EVENTS = 4_000
@@ -49,8 +46,6 @@ COMMIT_BYTES_READ_MAX = 1 << 24
 
 _COMMITS, _STREAMS, _STREAM_COMMITS, _META = b":commits", b":streams", b":stream_commits", b":meta"
 _SYSTEM = (_COMMITS, _STREAMS, _STREAM_COMMITS, _META)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 _HEAD, _TABLES, _NAMES, _FORMAT = b"head", b"tables", b"names", b"format"
 _Txn = Any
 """A transaction; py-lmdb types its values as bytes or memoryview, and we never ask for the latter."""
@@ -117,7 +112,7 @@ class LmdbStore:
         new = not (self.path / "data.mdb").exists()
         if new and self._readonly:
             raise UsageError(f"there is no log at {self.path}: name the library that holds one")
-        with _translated(self.path):
+        with translated(self.path):
             env = lmdb.open(
                 os.fspath(self.path),
                 map_size=map_size,
@@ -135,7 +130,7 @@ class LmdbStore:
 
     def _databases(self) -> dict[bytes, Any]:
         names = [*_SYSTEM, *(table.encode() for table in self._projector.decoders)]
-        with _translated(self.path):
+        with translated(self.path):
             try:
                 if self._readonly:
                     return {name: self._database(name, None, create=False) for name in names}
@@ -439,7 +434,7 @@ class LmdbStore:
     @contextmanager
     def _reading(self) -> Iterator[_Txn]:
         self._check_usable()
-        with _translated(self.path), self._env.begin() as txn:
+        with translated(self.path), self._env.begin() as txn:
             yield txn
 
     @contextmanager
@@ -450,7 +445,7 @@ class LmdbStore:
         if self._failed:
             raise StoreFailedError(f"the log at {self.path} failed before ({self._failed}): open it again")
         try:
-            with _translated(self.path), self._env.begin(write=True) as txn:
+            with translated(self.path), self._env.begin(write=True) as txn:
                 yield txn
         except StoreFailedError as error:
             # What the kernel dropped in a failed fsync a second fsync calls written: never go on with it.
@@ -462,37 +457,6 @@ class LmdbStore:
             raise UsageError(f"the store at {self.path} is closed: open it again")
         if os.getpid() != self._pid:
             raise InvariantError(f"the store at {self.path} was opened before a fork: open it in the child")
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except lmdb.Error as error:
-        raise _fault(path, error) from error
-    except OSError as error:
-        raise EnvironmentFault(f"cannot open the log at {path}: {error}") from error
-
-
-def _fault(path: Path, error: lmdb.Error) -> QuireError:
-    """What an error of LMDB means to the caller.
-
-    No room is not final: LMDB writes to fresh pages, so a commit that failed is referenced by nothing; if
-    the record that ends a commit could not be written, LMDB itself says no from then on (MDB_PANIC).
-    """
-    if isinstance(error, lmdb.MapFullError):
-        return StorageFullError(f"the log at {path} fills its map: raise store.map_size and go on")
-    if getattr(error, "code", None) in _NO_ROOM:
-        return StorageFullError(f"no room for the log at {path} ({error}): free disk space and go on")
-    if isinstance(error, _DAMAGE):
-        return DamagedError(f"the log at {path} is damaged ({error}): keep it and run `quire audit`")
-    if isinstance(error, lmdb.MapResizedError):
-        return EnvironmentFault(f"another process enlarged the map of the log at {path}: start again")
-    if isinstance(error, lmdb.ReadersFullError):
-        return EnvironmentFault(f"the log at {path} has {READERS_MAX} readers: stop some of them")
-    if "already open" in str(error):
-        return UsageError(f"the log at {path} is open in this process already: share that store")
-    return StoreFailedError(f"the log at {path} failed ({error}): open it again, do not retry")
 
 
 def _put(txn: _Txn, db: Any, key: bytes, value: bytes) -> None:

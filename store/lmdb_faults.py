@@ -1,0 +1,56 @@
+"""What the errors of LMDB mean to a caller of the store."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from ..errors import (
+    DamagedError,
+    EnvironmentFault,
+    QuireError,
+    StorageFullError,
+    StoreFailedError,
+    UsageError,
+)
+
+READERS_MAX = 512
+"""Read transactions at once, of all processes; fixed by the first process that opens the log."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn errors of LMDB and of the system, in the log at ``path``, into ours."""
+    try:
+        yield
+    except lmdb.Error as error:
+        raise _fault(path, error) from error
+    except OSError as error:
+        raise EnvironmentFault(f"cannot open the log at {path}: {error}") from error
+
+
+def _fault(path: Path, error: lmdb.Error) -> QuireError:
+    """What an error of LMDB means to the caller.
+
+    No room is not final: LMDB writes to fresh pages, so a commit that failed is referenced by nothing; if
+    the record that ends a commit could not be written, LMDB itself says no from then on (MDB_PANIC).
+    """
+    if isinstance(error, lmdb.MapFullError):
+        return StorageFullError(f"the log at {path} fills its map: raise store.map_size and go on")
+    if getattr(error, "code", None) in _NO_ROOM:
+        return StorageFullError(f"no room for the log at {path} ({error}): free disk space and go on")
+    if isinstance(error, _DAMAGE):
+        return DamagedError(f"the log at {path} is damaged ({error}): keep it and run `quire audit`")
+    if isinstance(error, lmdb.MapResizedError):
+        return EnvironmentFault(f"another process enlarged the map of the log at {path}: start again")
+    if isinstance(error, lmdb.ReadersFullError):
+        return EnvironmentFault(f"the log at {path} has {READERS_MAX} readers: stop some of them")
+    if "already open" in str(error):
+        return UsageError(f"the log at {path} is open in this process already: share that store")
+    return StoreFailedError(f"the log at {path} failed ({error}): open it again, do not retry")
