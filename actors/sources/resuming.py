@@ -59,9 +59,10 @@ def prepared(part: Part, url: str, download: Download, *, boot_id: str) -> Diges
     if part.length:
         part.restart()
     validator = strong_validator(download.headers)
-    note = msgspec.json.encode(Held(_sha256(url), validator, boot_id, download.length or 0)).decode()
-    if validator and len(note) <= ABOUT_BYTES_MAX:
-        part.note(note)
+    if validator and download.length:  # without a length nobody could tell whether there is a rest to ask for
+        note = msgspec.json.encode(Held(_sha256(url), validator, boot_id, download.length)).decode()
+        if len(note) <= ABOUT_BYTES_MAX:
+            part.note(note)
     return None
 
 
