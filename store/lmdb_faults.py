@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..errors import (
 
 READERS_MAX = 512
 """Read transactions at once, of all processes; fixed by the first process that opens the log."""
+FULL_BELOW_BYTES = 1 << 20
+"""Free space under which a write that fails was short of room."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
@@ -43,7 +46,7 @@ def _fault(path: Path, error: lmdb.Error) -> QuireError:
     """
     if isinstance(error, lmdb.MapFullError):
         return StorageFullError(f"the log at {path} fills its map: raise store.map_size and go on")
-    if getattr(error, "code", None) in _NO_ROOM:
+    if getattr(error, "code", None) in _NO_ROOM or _short_write(path, error):
         return StorageFullError(f"no room for the log at {path} ({error}): free disk space and go on")
     if isinstance(error, _DAMAGE):
         return DamagedError(f"the log at {path} is damaged ({error}): keep it and run `quire audit`")
@@ -54,3 +57,11 @@ def _fault(path: Path, error: lmdb.Error) -> QuireError:
     if "already open" in str(error):
         return UsageError(f"the log at {path} is open in this process already: share that store")
     return StoreFailedError(f"the log at {path} failed ({error}): open it again, do not retry")
+
+
+def _short_write(path: Path, error: lmdb.Error) -> bool:
+    """Whether a write was cut because the disk ran full within it, which LMDB tells as EIO."""
+    if getattr(error, "code", None) != errno.EIO:
+        return False
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize < FULL_BELOW_BYTES
