@@ -175,6 +175,7 @@ class Turns:
         )
         turn.effect = ("STREAM", stream.op_id)
         turn.resumed = message.resumed_at > 0
+        turn.meta["front_ms"] = now - turn.started_ms
         job.see(*message.hops)
         events: list[Event] = [
             job.end(head_id, "HEAD", "OK", status=message.status, host=host_of(message.url)),

@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..actors.outcome import Wanted
-from ..actors.runtime.ports import NANOSECONDS, SystemClock
+from ..actors.runtime.ports import SystemClock
 from ..config.settings import Quire
 from ..errors import UsageError
 from ..events import facts
 from ..events.facts import type_of
 from ..events.job import JobRow
 from ..events.projections import HOSTS, JOBS, job_row_key
-from ..events.record import Recorded
 from ..events.work import Work, parse_work
-from ..store.interface import READ_LIMIT, EventStore
+from ..store.interface import EventStore
 from . import output
 from .config import settings_of
 from .explain import events_of
 from .forecast import Forecast, Forecaster, Step
 from .inputs import InputSet
-from .library import Opened, find_job, open_library, opened, scanned
+from .library import Opened, events_in, find_job, open_library, opened, scanned
 from .main import EXIT_SOME_FAILED
+from .moments import since_ns, span_s
+from .tune import tune
 from .turn_statistics import grouped
 from .words import in_words, words_for
 
 BAD_LINES_SHOWN = 20
 """Bad lines that a dry run prints."""
 _PREFIX = "fallback."
-_AGO = re.compile(r"(\d{1,6})([smhd])")
-_AGO_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _TOLD = (
     facts.FallbackAttempt,
     facts.FallbackSummary,
@@ -64,7 +61,14 @@ _VERDICTS = {
 
 def fallback(args: argparse.Namespace) -> int:
     """``quire fallback ACTION``."""
-    actions = {"config": config, "plan": plan, "explain": explain, "dryrun": dryrun, "stats": stats}
+    actions = {
+        "config": config,
+        "plan": plan,
+        "explain": explain,
+        "dryrun": dryrun,
+        "stats": stats,
+        "tune": tune,
+    }
     return actions[args.action](args)
 
 
@@ -294,13 +298,12 @@ class _Total:
 
 
 def stats(args: argparse.Namespace) -> int:
-    """``quire fallback stats``: how the turns went, by source, tier, host or reason."""
-    clock = SystemClock()
-    since_ns = _since_ns(args.since, clock.wall_ns()) if args.since else 0
+    """``quire fallback stats``: how the turns went, by source, tier, host, reason or period of time."""
+    since = since_ns(args.since, SystemClock().wall_ns()) if args.since else 0
     with opened(args) as (store, *_):
-        groups = grouped(_all_events(store), args.by, since_ns=since_ns)
+        groups = grouped(events_in(store), args.by, since_ns=since, period_s=_period_s(args))
     if args.json:
-        output.say_json({"by": args.by, "since": output.iso_time(since_ns), "groups": groups})
+        output.say_json({"by": args.by, "since": output.iso_time(since), "groups": groups})
         return 0
     rows = [
         (
@@ -319,31 +322,17 @@ def stats(args: argparse.Namespace) -> int:
     return 0
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
-def _all_events(store: EventStore) -> Iterator[Recorded[Any]]:
-    page = store.read(0, limit=READ_LIMIT)
-    while page:
-        yield from page
-        page = store.read(page[-1].position, limit=READ_LIMIT)
-
-
-def _since_ns(text: str, now_ns: int) -> int:
-    """A moment, or how long ago, in nanoseconds since 1970.
+def _period_s(args: argparse.Namespace) -> int:
+    """The length of a period, in seconds.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none.
     """
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return max(0, now_ns - int(ago[1]) * _AGO_S[ago[2]] * NANOSECONDS)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"--since {text}: expected a time such as 2026-01-31T12:00:00Z, or 24h, 7d"
-        ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0, int(moment.timestamp() * 1_000_000) * 1_000)
+    length_s = span_s(args.period)
+    if not length_s:
+        raise UsageError(f"--period {args.period}: expected a length of time such as 1h, 1d or 1w")
+    return length_s
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"

@@ -23,9 +23,10 @@ from ..events.projections import (
     job_id_of,
     job_row_key,
 )
+from ..events.record import Recorded
 from ..events.work import Work, normal_title, parse_work
 from ..store.domain import QUIRE
-from ..store.interface import READ_LIMIT
+from ..store.interface import READ_LIMIT, EventStore
 from ..store.library import Library
 from ..store.lmdb_store import LmdbStore
 from .config import settings_of
@@ -198,3 +199,11 @@ def _by_any_name(tables: Tables, text: str) -> list[str]:
         or title == normal_title(row.work.title)
         or not wanted.isdisjoint(row.work.identifiers())
     ]
+
+
+def events_in(store: EventStore) -> Iterator[Recorded[Any]]:
+    """Every event of the log, in its order, a page at a time."""
+    page = store.read(0, limit=READ_LIMIT)
+    while page:
+        yield from page
+        page = store.read(page[-1].position, limit=READ_LIMIT)

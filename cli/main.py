@@ -190,6 +190,7 @@ def _add_fallback_commands(commands: _Commands) -> None:
         ("explain", "the plan for a work, and what the log says happened"),
         ("dryrun", "the plans of all works of lists, summed"),
         ("stats", "how the turns of the sources went"),
+        ("tune", "changes to the plan that would have paid, found by replaying the recorded turns"),
     ):
         action = actions.add_parser(name, help=about, parents=[_common(), _working()])
         if name in ("plan", "explain"):
@@ -197,7 +198,19 @@ def _add_fallback_commands(commands: _Commands) -> None:
         elif name == "dryrun":
             action.add_argument("inputs", nargs="+", metavar="INPUT", help="as for run")
         elif name == "stats":
-            action.add_argument("--by", choices=("tier", "source", "host", "reason"), default="source")
+            groups = ("tier", "source", "host", "reason", "period")
+            action.add_argument("--by", choices=groups, default="source")
+            action.add_argument(
+                "--period", default="1d", metavar="SPAN", help="length of a period: 1h, 1d, 1w (default: 1d)"
+            )
+        elif name == "tune":
+            action.add_argument(
+                "--works", type=_positive, default=500, metavar="N", help="replay N at most (default: 500)"
+            )
+            action.add_argument(
+                "--seed", type=_natural, default=0, metavar="S", help="of their choice (default: 0)"
+            )
+        if name in ("stats", "tune"):
             action.add_argument("--since", metavar="TIME", help="in ISO 8601, or how long ago: 24h, 7d")
 
 

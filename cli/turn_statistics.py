@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from ..events.facts import FallbackAttempt
 from ..events.record import Recorded
 
-GROUPINGS = ("tier", "source", "host", "reason")
+GROUPINGS = ("tier", "source", "host", "reason", "period")
 GROUPS_MAX = 10_000
 """Groups that are told apart; what comes after stands under ``OTHERS``."""
 OTHERS = "(others)"
@@ -63,18 +64,32 @@ def rounded(elapsed_ms: int) -> int:
     return round(elapsed_ms, DIGITS - len(str(elapsed_ms))) if elapsed_ms >= 10**DIGITS else elapsed_ms
 
 
-def grouped(events: Iterable[Recorded[Any]], by: str, *, since_ns: int = 0) -> list[dict[str, Any]]:
-    """A line per group, the one with the most turns first; attempts before ``since_ns`` are left out."""
+def grouped(
+    events: Iterable[Recorded[Any]], by: str, *, since_ns: int = 0, period_s: int = 86_400
+) -> list[dict[str, Any]]:
+    """A line per group, the one with the most turns first, periods in the order of time.
+
+    Attempts before ``since_ns`` are left out. Periods are ``period_s`` seconds long and counted from 1970 in
+    UTC, so that the same ones come out tomorrow.
+    """
     groups: dict[str, Group] = {}
     for recorded in events:
         event = recorded.event
         if isinstance(event, FallbackAttempt) and recorded.time_ns >= since_ns:
-            name = name_of(event, by)
+            name = _period(recorded.time_ns, period_s) if by == "period" else name_of(event, by)
             if name not in groups and len(groups) >= GROUPS_MAX:
                 name = OTHERS
             groups.setdefault(name, Group()).add(event)
     ordered = sorted(groups.items(), key=lambda item: (-item[1].turns, -item[1].passed_over, item[0]))
+    if by == "period":
+        ordered = sorted(groups.items())
     return [group.as_line(name) for name, group in ordered]
+
+
+def _period(time_ns: int, length_s: int) -> str:
+    """When the period began that a time falls into."""
+    began_s = time_ns // 1_000_000_000 // length_s * length_s
+    return datetime.fromtimestamp(began_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def name_of(attempt: FallbackAttempt, by: str) -> str:

@@ -18,6 +18,12 @@ from .wayback import Wayback
 IDENTIFIER = Crossref.name
 """The finder that leads to no PDF: it has the first turn of a work that is known by title alone."""
 
+LEARNS_FROM: dict[str, tuple[str, ...]] = {
+    "landing_scrape_pdf": ("unpaywall_pdf", "doi_redirect_pdf"),
+    "wayback_pdf": ("unpaywall_pdf", "doi_redirect_pdf", "landing_scrape_pdf"),
+}
+"""Sources that read the pages and URLs which others meet; what they would find before those is not known."""
+
 
 def finders(
     sources: Sources,
