@@ -16,10 +16,9 @@ from ..store.audit import Expected, Report
 from ..store.audit import audit as audited
 from ..store.domain import QUIRE
 from ..store.interface import READ_LIMIT
-from ..store.replay import View
 from ..store.replay import replay as replayed
 from . import output
-from .library import opened, scanned
+from .library import Tables, opened, scanned
 from .status import status_of, status_text
 
 FOLLOW_S = 1.0
@@ -122,7 +121,7 @@ def rebuild(args: argparse.Namespace) -> int:
 def audit(args: argparse.Namespace) -> int:
     """``quire audit``: the chain, the projections and every PDF; 3 when something is not what it must be."""
     with opened(args) as (store, library, *_):
-        report = audited(store, QUIRE, objects=library.objects, expected=_expected)
+        report = audited(store, QUIRE, objects=library.objects, expected=expected_files)
     if args.json:
         output.say_json(report)
     else:
@@ -130,7 +129,8 @@ def audit(args: argparse.Namespace) -> int:
     return 0 if report.ok else DamagedError.exit_code
 
 
-def _expected(view: View) -> Iterator[Expected]:
+def expected_files(view: Tables) -> Iterator[Expected]:
+    """The files that the finished jobs of a library must have."""
     for key, row in scanned(view, JOBS):
         if row.home and row.artifact is not None:
             yield Expected(job_id_of(key), row.artifact.sha256, row.artifact.bytes)

@@ -42,6 +42,12 @@ def _working() -> argparse.ArgumentParser:
     web.add_argument("--offline", action="store_true", help="ask nothing of the network but metadata")
     web.add_argument("--stand-in", metavar="URL", help="a server on loopback that plays the web: a rehearsal")
     web.add_argument("--pacing", choices=("polite", "none"), help="none: only with a stand-in")
+    proof = working.add_argument_group("the proof of each PDF")
+    proof.add_argument(
+        "--verify-title",
+        choices=("off", "warn", "fail"),
+        help="tell (warn) or refuse (fail) PDFs whose text shows neither the work's DOI nor its title",
+    )
     plan = working.add_argument_group("the fallback plan of each work")
     plan.add_argument("--profile", choices=("default", "fast", "reliable"), help="a set of budgets")
     plan.add_argument("--fallback-total-timeout-ms", type=int, metavar="MS")
@@ -104,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status_commands(commands)
     _add_log_commands(commands)
     _add_fallback_commands(commands)
+    _add_breaker_commands(commands)
     return parser
 
 
@@ -111,7 +118,19 @@ def _add_working_commands(commands: _Commands) -> None:
     common, working = _common(), _working()
     run = commands.add("run", "run:run", "bring home the works of lists", common, working)
     run.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help=".txt .csv .tsv .jsonl .bib .ris (also .gz), or -"
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help=".txt .csv .tsv .jsonl .bib .ris, listings of arXiv (mail, page, Atom, OAI-PMH), all also .gz; or -",
+    )
+    run.add_argument(
+        "--openalex",
+        metavar="FILTER",
+        help="the works that OpenAlex lists for a filter (or its address), listed once and gone on with "
+        "after a stop; may stand beside INPUTs",
+    )
+    run.add_argument(
+        "--refresh", action="store_true", help="list the works anew, where --openalex listed them all before"
     )
     run.add_argument("--dry-run", action="store_true", help="plan nothing; say what would be done")
     run.add_argument(
@@ -144,6 +163,11 @@ def _add_status_commands(commands: _Commands) -> None:
     listing.add_argument("--state", metavar="STATE", help="only jobs in this state")
     listing.add_argument("--reason", metavar="CODE", help="only jobs that failed or wait for this reason")
     listing.add_argument("--source", metavar="NAME", help="only papers that came from this source")
+    listing.add_argument(
+        "--title-check",
+        choices=("doi", "arxiv", "title", "mismatch", "no_text", "unknown"),
+        help="only papers whose text shows this of the work; mismatch: neither its DOI nor its title",
+    )
     listing.add_argument("--json", action="store_true", help="a JSON object a line")
     export = commands.add("export", "export:export", "the jobs as a file for other programs", common)
     export.add_argument("--format", required=True, choices=("csv", "jsonl", "parquet", "bibtex"))
@@ -174,6 +198,21 @@ def _add_log_commands(commands: _Commands) -> None:
     audit = commands.add("audit", "log:audit", "check the log's chain, its projections and every PDF", common)
     audit.add_argument("--json", action="store_true")
     commands.add("rebuild", "log:rebuild", "drop the projections and fold the log anew", common)
+    slo = commands.add("slo", "slo:slo", "the service levels, from the log; 1 when one is missed", common)
+    slo.add_argument("--since", metavar="TIME", help="in ISO 8601, or how long ago: 24h, 7d")
+    slo.add_argument("--hashes", action="store_true", help="read every paper, not only its size")
+    slo.add_argument("--prometheus", action="store_true", help="in the text format of Prometheus")
+    slo.add_argument("--json", action="store_true")
+    backup = commands.add(
+        "backup", "upkeep:backup", "a copy of the library, itself a library; again: what is new", common
+    )
+    backup.add_argument("target", metavar="FOLDER", help="where the copy is, or will be")
+    backup.add_argument("--json", action="store_true")
+    gc = commands.add("gc", "upkeep:gc", "remove files that no job needs any more", common)
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    gc.add_argument("--older-than", default="1h", metavar="SPAN", help="leave younger files (default: 1h)")
+    gc.add_argument("--parts", action="store_true", help="also parts that a later run could go on from")
+    gc.add_argument("--json", action="store_true")
     config = commands.add(
         "config", "config:show", "the settings and where each comes from", common, _working()
     )
@@ -212,6 +251,23 @@ def _add_fallback_commands(commands: _Commands) -> None:
             )
         if name in ("stats", "tune"):
             action.add_argument("--since", metavar="TIME", help="in ISO 8601, or how long ago: 24h, 7d")
+
+
+def _add_breaker_commands(commands: _Commands) -> None:
+    breaker = commands.add("breaker", "breaker:breaker", "the hosts that are left alone for a while")
+    actions = breaker.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the hosts that are left alone, and why", parents=[_common()])
+    listing.add_argument("--all", action="store_true", help="also those that are asked again")
+    opening = actions.add_parser("open", help="leave a host alone, in all workers", parents=[_common()])
+    closing = actions.add_parser("close", help="ask a host again, in all workers", parents=[_common()])
+    for action in (opening, closing):
+        action.add_argument("host", metavar="HOST", help="such as arxiv.org, or a URL there")
+    opening.add_argument(
+        "--for", dest="span", metavar="SPAN", help="30s, 10m, 1h, 3d … (default: web.breaker.open_s)"
+    )
+    opening.add_argument("--reason", metavar="TEXT", default="", help="why, for those who read the log")
+    for action in (listing, opening, closing):
+        action.add_argument("--json", action="store_true")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

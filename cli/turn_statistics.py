@@ -39,12 +39,7 @@ class Group:
 
     def percentile_ms(self, share: float) -> int:
         """The duration that this share of the turns did not exceed, in milliseconds; 0 without turns."""
-        wanted = max(1, -(-self.turns * share // 1))
-        for elapsed_ms, count in sorted(self._elapsed.items()):
-            wanted -= count
-            if wanted <= 0:
-                return elapsed_ms
-        return 0
+        return percentile(self._elapsed, share)
 
     def as_line(self, name: str) -> dict[str, Any]:
         """The group as ``--json`` gives it."""
@@ -57,6 +52,16 @@ class Group:
             "p50_ms": self.percentile_ms(0.50),
             "p95_ms": self.percentile_ms(0.95),
         }
+
+
+def percentile(counts: Counter[int], share: float) -> int:
+    """The value that this share of the counted did not exceed, by nearest rank; 0 without any."""
+    wanted = max(1, -(-counts.total() * share // 1))
+    for value, count in sorted(counts.items()):
+        wanted -= count
+        if wanted <= 0:
+            return value
+    return 0
 
 
 def rounded(elapsed_ms: int) -> int:

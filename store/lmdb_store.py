@@ -32,6 +32,7 @@ from .codec import CHAIN_BYTES, GENESIS, Commit, CommitCodec, Draft, StreamState
 from .interface import READ_LIMIT, Domain
 from .lmdb_faults import READERS_MAX, translated
 from .memory_store import POLL_S, WallClock, taken
+from .objects import storage_faults
 from .projecting import Projector, TableChange, digest_of
 
 MAP_SIZE = 64 << 30
@@ -382,6 +383,16 @@ class LmdbStore:
                 return []
             return taken(((_number.unpack(key)[0], value) for key, value in cursor.iternext()), bytes_max)
 
+    def chain_at(self, position: int) -> bytes | None:
+        """The chain head behind the commit that ends at a position; None where no commit ends there."""
+        with self._reading() as txn:
+            if position in (0, self._head(txn).position):
+                return self._head(txn).chain if position else GENESIS
+            cursor = txn.cursor(self._db[_COMMITS])
+            if not cursor.set_key(_number.pack(position + 1)) or not cursor.prev():
+                return None
+            return bytes(cursor.value()[:CHAIN_BYTES])
+
     def digest(self) -> tuple[Head, str]:
         """The head, and the digest of all tables as they are at it; about a second per million rows."""
         with self._reading() as txn:
@@ -401,6 +412,26 @@ class LmdbStore:
                 "bytes": (info["last_pgno"] + 1) * txn.stat(self._db[_META])["psize"],
                 "map_bytes": info["map_size"],
             }
+
+    def copy_to(self, folder: Path) -> None:
+        """Write the environment as it is now, without its free pages, into an empty folder, and fsync it.
+
+        It may run while others write; what they commit meanwhile is not in the copy.
+
+        Raises:
+            StorageFullError: no room there.
+            StoreFailedError: the disk failed.
+        """
+        self._check_usable()
+        with translated(folder):
+            self._env.copy(os.fspath(folder), compact=True)
+        with storage_faults(folder):
+            descriptor = os.open(folder / "data.mdb", os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            _sync_folder(folder)
 
     def close(self) -> None:
         """As ``EventStore.close``."""
