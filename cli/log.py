@@ -1,24 +1,20 @@
-"""The log itself: ``log``, ``replay``, ``audit`` and ``rebuild``."""
+"""The log itself: ``log``, ``replay`` and ``rebuild``."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from ..actors.runtime.ports import NANOSECONDS
-from ..errors import DamagedError, UsageError
+from ..errors import UsageError
 from ..events.facts import named, type_of
-from ..events.projections import JOBS, job_id_of
 from ..events.record import Recorded
-from ..store.audit import Expected, Report
-from ..store.audit import audit as audited
 from ..store.domain import QUIRE
 from ..store.interface import READ_LIMIT
 from ..store.replay import replay as replayed
 from . import output
-from .library import Tables, opened, scanned
+from .library import opened
 from .status import status_of, status_text
 
 FOLLOW_S = 1.0
@@ -116,31 +112,3 @@ def rebuild(args: argparse.Namespace) -> int:
         store.rebuild()
         output.say(f"the projections are folded anew from {store.head().position} events")
     return 0
-
-
-def audit(args: argparse.Namespace) -> int:
-    """``quire audit``: the chain, the projections and every PDF; 3 when something is not what it must be."""
-    with opened(args) as (store, library, *_):
-        report = audited(store, QUIRE, objects=library.objects, expected=expected_files)
-    if args.json:
-        output.say_json(report)
-    else:
-        output.say(_audit_text(report))
-    return 0 if report.ok else DamagedError.exit_code
-
-
-def expected_files(view: Tables) -> Iterator[Expected]:
-    """The files that the finished jobs of a library must have."""
-    for key, row in scanned(view, JOBS):
-        if row.home and row.artifact is not None:
-            yield Expected(job_id_of(key), row.artifact.sha256, row.artifact.bytes)
-
-
-def _audit_text(report: Report) -> str:
-    lines = [f"{report.events} events in {report.commits} commits, head {report.head}"]
-    for title, findings in (("PROBLEM", report.problems), ("note", report.notes)):
-        for found in findings:
-            where = found.path or (f"position {found.position}" if found.position else "")
-            lines.append(f"{title} {found.kind} {where}: {found.what}".replace(" :", ":"))
-    lines.append("all is as it was written" if report.ok else "the library is damaged; keep it as it is")
-    return "\n".join(lines)

@@ -8,8 +8,8 @@ from typing import Any
 from ..events.projections import EVERYTHING
 from ..store.objects import Objects
 from . import output
+from .audit import expected_files
 from .library import Opened, counts_of, events_in, opened, under
-from .log import expected_files
 from .main import EXIT_SOME_FAILED
 from .moments import since_ns
 from .service_levels import Level, ServiceLevels

@@ -15,8 +15,8 @@ from ..store.domain import QUIRE
 from ..store.garbage import Waste, remove, waste_in
 from ..store.lmdb_store import LmdbStore
 from . import output
+from .audit import expected_files
 from .library import Opened, opened, scanned
-from .log import expected_files
 from .moments import span_s
 
 WASTE_SHOWN = 20
@@ -58,9 +58,7 @@ def _backup_text(report: Backup) -> str:
         f"{report.copied} of them copied now ({output.human_bytes(report.bytes)})"
     )
     if not report.ok:
-        lines.append(
-            "what is damaged is not in the copy: `quire audit` names it"
-        )
+        lines.append("what is damaged is not in the copy: `quire audit` names it")
     return "\n".join(lines)
 
 
