@@ -17,4 +17,5 @@ class Directory:
     reconciler: Address = field(init=False)
     resolver: Address = field(init=False)
     finalizer: Address = field(init=False)
+    breakers: Address = field(init=False)
     adapters: dict[str, Address] = field(default_factory=dict)

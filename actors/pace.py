@@ -1,4 +1,7 @@
-"""Slots for jobs that a rate holds back, so that each is taken up once, when its turn has come."""
+"""Slots for jobs that a rate holds back, so that each is taken up once, when its turn has come.
+
+With the table that the workers of a library share, the jobs of all of them stand in one line.
+"""
 
 from __future__ import annotations
 

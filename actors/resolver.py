@@ -37,6 +37,7 @@ from .sources.finding import Finder
 from .storing import Storing
 from .turns import Turns
 from .web.exchange import Web
+from .web.slots import Slots
 
 TICK_S = 0.2
 """How often deadlines are looked at, in seconds."""
@@ -59,7 +60,9 @@ class Resolver(Actor):
         holdings: Holdings,
         clock: Clock,
         scheduler: Scheduler,
+        slots: Slots,
     ) -> None:
+        """``slots`` line up the jobs that a rate holds back; see ``Desk``."""
         super().__init__()
         self._desk = Desk(
             me=lambda: self.me,
@@ -69,6 +72,7 @@ class Resolver(Actor):
             web=web,
             holdings=holdings,
             clock=clock,
+            slots=slots,
         )
         turns = Turns(self._desk)
         self._storing = Storing(self._desk, turns)
@@ -124,7 +128,7 @@ class Resolver(Actor):
             return
         if job.state in (State.PLANNED, State.LEASED):
             held = desk.holdings.of_work(job.work, besides=job.job_id)
-            if held is not None:
+            if held is not None and not desk.refuses(held):
                 desk.skip_duplicate(job, held)
                 return
         events: list[Event] = [*job.step(State.LEASED), job.resolution()]

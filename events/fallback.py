@@ -28,8 +28,8 @@ OFFLINE = "offline"
 GATES = frozenset({"breaker_open", "rate_wait", OFFLINE})
 """Reasons of a skip after which the source still has its turn to come."""
 MET_GATE_MS = 5_000
-"""Time until a source is tried again that met a gate within its turn, in milliseconds: when that gate
-opens is not known, and each try costs the requests before it."""
+"""Least time until a source is tried again that met a gate within its turn, in milliseconds: each try
+costs the requests before it."""
 WORTH_ANOTHER = frozenset({"retryable", "timeout", "error"})
 """Outcomes of a turn for which another generation can help."""
 
@@ -114,6 +114,8 @@ class Ended(msgspec.Struct, frozen=True):
 
     outcome: AttemptOutcome
     reason: str
+    wait_ms: int = 0
+    """Of a gate that was met: time until it may open; 0 where that is not known."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -260,7 +262,8 @@ class Fallback:
         end = self._as_cancelled(turn, end)
         self.path.append(f"{source}:{end.outcome}")
         if end.reason in GATES and end.outcome == "skipped":
-            self.held[source] = Look(host=turn.host, gate=end.reason, wait_ms=MET_GATE_MS)
+            wait_ms = max(end.wait_ms, MET_GATE_MS)
+            self.held[source] = Look(host=turn.host, gate=end.reason, wait_ms=wait_ms)
             self.attempts -= 1
         elif end.reason not in ("beaten", "stopped"):
             self.ended_by[source] = end

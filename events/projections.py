@@ -25,6 +25,8 @@ COUNTS = "jobs.tally"
 PARKED_NS = 2**62
 """The time before which a job is not taken up while its gate is a setting of the run (offline, rollout)."""
 HOSTS = "hosts"
+HOSTS_TROUBLED = "hosts.troubled"
+HOSTS_CHANGED = "hosts.changed"
 RUNS = "runs"
 LIBRARY = "library"
 HOST_PREFIX = "host/"
@@ -42,7 +44,20 @@ class HostRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str
     failures: int
     until_ns: int
+    """Wall-clock time at which it half-opens; 0 while it is not open."""
     changed_ns: int
+    """Wall-clock time of the last change."""
+    run_id: str = ""
+    """The run, or command, that changed it last."""
+    position: int = 0
+    """Position of the last change."""
+    version: int = 0
+    """Version of the host's stream."""
+
+    @property
+    def lasts_ns(self) -> int:
+        """How long it was opened for; a bound of any wait, however the wall clock has jumped since."""
+        return max(0, self.until_ns - self.changed_ns)
 
 
 class RunRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -144,6 +159,8 @@ def job_counts(row: JobRow) -> Iterable[str]:
     if row.finished:
         if row.artifact is not None and row.state in HOME:
             names.append(f"source:{row.artifact.source or 'held'}")
+            if row.artifact.title_check:
+                names.append(f"title_check:{row.artifact.title_check}")
         if row.state is State.FAILED:
             names += [f"reason:{row.reason}", f"failed:{'retryable' if row.may_retry else 'final'}"]
     else:
@@ -179,7 +196,27 @@ def fold_host(row: HostRow | None, recorded: Recorded[Any]) -> HostRow | None:
     event = recorded.event
     if not isinstance(event, BreakerChanged):
         return row
-    return HostRow(event.host, event.state, event.reason, event.failures, event.until_ns, recorded.time_ns)
+    return HostRow(
+        event.host,
+        event.state,
+        event.reason,
+        event.failures,
+        event.until_ns,
+        recorded.time_ns,
+        recorded.run_id,
+        recorded.position,
+        recorded.version,
+    )
+
+
+def troubled_entries(key: bytes, row: HostRow) -> Iterable[bytes]:
+    """Hosts whose breaker is not closed."""
+    return [] if row.state == "closed" else [key]
+
+
+def changed_entries(_key: bytes, row: HostRow) -> Iterable[bytes]:
+    """By the position of the last change: what is new costs one look."""
+    return [row.position.to_bytes(8, "big")]
 
 
 def fold_run(row: RunRow | None, recorded: Recorded[Any]) -> RunRow | None:

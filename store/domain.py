@@ -12,7 +12,7 @@ QUIRE = Domain(
     projections=(
         Projection(
             name=projections.JOBS,
-            version=1,
+            version=2,
             row=JobRow,
             key=projections.job_key_of,
             fold=fold_job,
@@ -27,10 +27,14 @@ QUIRE = Domain(
         ),
         Projection(
             name=projections.HOSTS,
-            version=1,
+            version=2,
             row=projections.HostRow,
             key=projections.host_key_of,
             fold=projections.fold_host,
+            indexes={
+                "troubled": projections.troubled_entries,
+                "changed": projections.changed_entries,
+            },
         ),
         Projection(
             name=projections.RUNS,

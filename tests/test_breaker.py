@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from quire.actors.web.breaker import Breakers, Permit, Refusal
+from quire.actors.web.breaker import PROBE_S_MAX, Breakers, News, Permit, Refusal
 from quire.config.settings import Breaker as Settings
 
 S = 1_000_000_000
@@ -111,6 +111,56 @@ def test_late_reports_of_an_earlier_turn_do_not_matter(world):
     world.breakers.report(early, "failure")
     world.breakers.report(probe, "success")
     assert world.breakers.not_closed() == ()
+
+
+def test_a_probe_that_never_went_out_is_told(world):
+    """Others, who wait for its answer, hear that there is none to come."""
+    opened(world)
+    world.clock.now_s += 61
+    world.breakers.report(world.breakers.ask("h"), "unused")
+    assert [change.state for change in world.changes] == ["open", "half_open", "open"]
+    assert world.changes[-1].until_ns == world.clock.wall_ns()
+    world.breakers.ask("h")
+    assert world.changes[-1].reason == "after http_503"
+
+
+def test_a_lost_probe_is_followed_by_one_other(world):
+    """A probe that is never reported blocks the host for a bounded time, and the next one is told."""
+    opened(world)
+    world.clock.now_s += 60
+    lost = world.breakers.ask("h")
+    world.clock.now_s += PROBE_S_MAX
+    assert isinstance(world.breakers.ask("h"), Permit)
+    assert isinstance(world.breakers.ask("h"), Refusal)
+    world.breakers.report(lost, "success")
+    assert [change.state for change in world.changes] == ["open", "half_open", "half_open"]
+
+
+def test_what_others_said_is_taken_over_in_silence(world):
+    """It is not told again; requests that were in flight before it say nothing any more."""
+    early = world.breakers.ask("h")
+    assert world.breakers.learn(News("h", "open", "by hand", 0, 300.0)) == 0
+    assert world.breakers.is_told("h")
+    world.breakers.report(early, "success")
+    assert world.breakers.ask("h") == Refusal(300.0)
+    assert world.breakers.learn(News("h", "closed", "by hand")) == 300
+    assert isinstance(world.breakers.ask("h"), Permit)
+    assert world.changes == []
+    for _ in range(5):
+        end(world, "failure")
+    assert not world.breakers.is_told("h")
+
+
+def test_of_two_openings_the_longer_rest_is_kept_unless_a_hand_says_otherwise(world):
+    """What this worker saw itself may ask for more than others know; the operator's time is exact."""
+    opened(world, retry_after_s=300)
+    world.breakers.learn(News("h", "open", "http_503", 5, 60.0))
+    assert world.breakers.wait_s("h") == 300
+    world.breakers.learn(News("h", "open", "http_503", 5, 60.0))
+    assert world.breakers.wait_s("h") == 60, "what was only told is replaced"
+    opened_again = News("h", "open", "by hand: soon", 5, 10.0)
+    world.breakers.learn(opened_again)
+    assert world.breakers.wait_s("h") == 10
 
 
 def test_hands_may_open_and_close(world):

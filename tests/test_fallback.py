@@ -215,6 +215,15 @@ def test_gate_within_a_turn_is_held_and_costs_nothing():
     assert one.run_out() == Wait("breaker_open", MET_GATE_MS, ("a",))
 
 
+@pytest.mark.parametrize(("told_ms", "waits_ms"), [(60_000, 60_000), (1_000, MET_GATE_MS), (0, MET_GATE_MS)])
+def test_gate_within_a_turn_is_waited_for_as_long_as_it_said(told_ms, waits_ms):
+    """A gate that says when it opens is waited for until then, but never less than each new try is worth."""
+    one = driver()
+    one.advance()
+    one.end("a", Ended("skipped", "rate_wait", told_ms))
+    assert one.run_out() == Wait("rate_wait", waits_ms, ("a",))
+
+
 def test_wait_is_for_the_gate_that_opens_first():
     """Of several gates time opens, the soonest is named; a setting that closes some sources hides none."""
     gates = {"a": Look(gate="offline"), "b": Look(gate="breaker_open", wait_ms=60_000),

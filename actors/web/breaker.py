@@ -3,6 +3,9 @@
 A breaker is pure: it is told the time and what happened, and says whether a request may go. 5xx, 429,
 timeouts and connect errors are failures; an answer below 400 shows health; other 4xx say nothing about
 the host's health and leave the count as it is.
+
+The breakers of a process are what it saw itself and what it was told of others (``Breakers.learn``): of other
+workers and of the operator, through the log. What it was told is not told again.
 """
 
 from __future__ import annotations
@@ -21,6 +24,12 @@ BREAKERS_MAX = 8_192
 """Hosts remembered at once; healthy ones are forgotten first."""
 PROBE_WAIT_S = 1.0
 """What a caller is told to wait while the one probe is out, in seconds."""
+PROBE_S_MAX = 60.0
+"""A probe of which nothing is heard for so long counts as lost, and another may go, in seconds."""
+BY_HAND = "by hand"
+"""What the reason begins with when the operator opened or closed a breaker."""
+AFTER = "after "
+"""What stands before the reason of the opening while the breaker is half open."""
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
@@ -42,10 +51,26 @@ class Refusal(msgspec.Struct, frozen=True):
     """Seconds until a probe may go."""
 
 
+class News(msgspec.Struct, frozen=True):
+    """What somebody else did to a host's breaker."""
+
+    host: str
+    state: State
+    reason: str = ""
+    failures: int = 0
+    wait_s: float = 0.0
+    """Seconds from now until a request may go; for a half-open one, until its probe counts as lost."""
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether the operator said so."""
+        return self.reason.startswith(BY_HAND)
+
+
 class Breaker:
     """The breaker of one host. Times are nanoseconds on one clock that does not jump."""
 
-    __slots__ = ("_probing", "_turn", "failures", "host", "reason", "settings", "state", "until_ns")
+    __slots__ = ("failures", "host", "reason", "settings", "state", "told", "turn", "until_ns")
 
     def __init__(self, host: str, settings: BreakerSettings) -> None:
         self.host = host
@@ -53,39 +78,44 @@ class Breaker:
         self.state: State = "closed"
         self.failures = 0
         self.until_ns = 0
+        """Open: when a probe may go. Half open: when the one that is out counts as lost."""
         self.reason = ""
-        self._probing = False
-        self._turn = 0
+        """Why it was opened, or closed."""
+        self.told = False
+        """Whether it is as others said, and not as was seen here."""
+        self.turn = 0
+        """How often it changed."""
 
     def __repr__(self) -> str:
         return f"<Breaker {self.host} {self.state} failures={self.failures} until={self.until_ns}>"
 
     def wait_s(self, now_ns: int) -> float:
         """Seconds until a request may go; 0 when it may now."""
-        if self.state == "open":
-            return max(0, self.until_ns - now_ns) / NANOSECONDS
-        return PROBE_WAIT_S if self.state == "half_open" and self._probing else 0.0
+        left_s = max(0, self.until_ns - now_ns) / NANOSECONDS
+        if self.state == "half_open":
+            return min(left_s, PROBE_WAIT_S)
+        return left_s if self.state == "open" else 0.0
 
     def ask(self, now_ns: int) -> Permit | Refusal:
         """May a request go now? An open breaker whose time is over lets exactly one through."""
         wait_s = self.wait_s(now_ns)
         if wait_s > 0:
             return Refusal(wait_s)
-        if self.state == "open":
-            self._become("half_open", f"after {self.reason}")
-        if self.state == "half_open":
-            self._probing = True
-        return Permit(self.host, self._turn)
+        if self.state != "closed":
+            self.until_ns = now_ns + round(PROBE_S_MAX * NANOSECONDS)
+            self._become("half_open", self.reason)
+        return Permit(self.host, self.turn)
 
     def report(
         self, permit: Permit, verdict: Verdict, *, now_ns: int, reason: str = "", retry_after_s: float = 0.0
     ) -> None:
         """Tell how a permitted request ended; ``unused``: it never went out."""
-        if permit.turn != self._turn:
+        if permit.turn != self.turn:
             return
-        self._probing = False
         if verdict == "failure":
             self._fail(now_ns, reason, retry_after_s)
+        elif verdict == "unused" and self.state == "half_open":
+            self.open(now_ns, self.reason, 0.0)  # whoever asks next, here or elsewhere, probes
         elif verdict == "success" or (verdict == "neutral" and self.state == "half_open"):
             self._heal()
 
@@ -97,7 +127,18 @@ class Breaker:
     def close(self, reason: str) -> None:
         """Close it, whatever it was."""
         self.failures = 0
-        self._become("closed", reason)
+        if self.state != "closed":
+            self._become("closed", reason)
+
+    def learn(self, news: News, now_ns: int) -> None:
+        """Become what others made of it. Of two who opened it by themselves, the longer rest is kept."""
+        until_ns = now_ns + round(news.wait_s * NANOSECONDS)
+        if self.state == news.state == "open" and not (self.told or news.by_hand):
+            until_ns = max(until_ns, self.until_ns)
+        self.until_ns = until_ns
+        self.failures = news.failures
+        self._become(news.state, news.reason)
+        self.told = True
 
     def _fail(self, now_ns: int, reason: str, retry_after_s: float) -> None:
         self.failures += 1
@@ -112,8 +153,8 @@ class Breaker:
     def _become(self, state: State, reason: str) -> None:
         self.state = state
         self.reason = reason
-        self._probing = False
-        self._turn += 1
+        self.told = False
+        self.turn += 1
 
 
 class Breakers:
@@ -163,6 +204,25 @@ class Breakers:
         """Close a host's breaker by hand."""
         self._changing(host, lambda breaker, _: breaker.close(reason))
 
+    def learn(self, news: News) -> float:
+        """Take over what others made of a host's breaker; it is not reported as a change.
+
+        Returns:
+            Seconds that requests would have waited before.
+        """
+        with self._lock:
+            now_ns = self._clock.boot_ns()
+            breaker = self._breaker(news.host)
+            before_s = breaker.wait_s(now_ns)
+            breaker.learn(news, now_ns)
+            return before_s
+
+    def is_told(self, host: str) -> bool:
+        """Whether a host's breaker is as others said: what was seen here before no longer counts."""
+        with self._lock:
+            breaker = self._breakers.get(host)
+            return breaker is not None and breaker.told
+
     def not_closed(self) -> tuple[tuple[str, State, float], ...]:
         """Host, state and seconds to wait of every breaker that is not closed."""
         with self._lock:
@@ -174,13 +234,13 @@ class Breakers:
             )
 
     def _changing(self, host: str, step: Callable[[Breaker, int], T]) -> T:
-        """Take one step under the lock and report a change of state after it."""
+        """Take one step under the lock and report a change after it."""
         with self._lock:
             now_ns = self._clock.boot_ns()
             breaker = self._breaker(host)
-            before = breaker.state
+            before = breaker.turn
             said = step(breaker, now_ns)
-            changed = self._changed(breaker, now_ns) if breaker.state != before else None
+            changed = self._changed(breaker, now_ns) if breaker.turn != before else None
         if changed is not None:
             self._on_change(changed)
         return said
@@ -197,4 +257,5 @@ class Breakers:
 
     def _changed(self, breaker: Breaker, now_ns: int) -> BreakerChanged:
         until_ns = self._clock.wall_ns() + breaker.until_ns - now_ns if breaker.state == "open" else 0
-        return BreakerChanged(breaker.host, breaker.state, breaker.reason, breaker.failures, until_ns)
+        reason = AFTER * (breaker.state == "half_open") + breaker.reason
+        return BreakerChanged(breaker.host, breaker.state, reason, breaker.failures, until_ns)
