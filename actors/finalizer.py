@@ -1,7 +1,8 @@
 """The finalizer: proves a part's bytes and puts them in their place, so that a crash finds all or nothing.
 
-For each part: structure check, fsync, atomic rename to the name of its hash; then one fsync of each
-folder for the whole batch, and only then the word to the resolver, who writes it into the log.
+For each part: structure check, a look whether its text is the work's, fsync, atomic rename to the name of its
+hash; then one fsync of each folder for the whole batch, and only then the word to the resolver, who writes it
+into the log.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import msgspec
 from ..config.settings import Download
 from ..store.objects import Objects, Part, md5_file
 from ..store.proof import prove
+from ..store.title_check import check_title
 from .directory import Directory
 from .messages import Finalize, NotStored, Stored
 from .runtime.actor import Actor
 from .runtime.ports import Scheduler
+
+OTHER_ARTICLE = "other_article"
+"""The reason of bytes whose text is that of another work."""
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -27,6 +32,7 @@ class Placed(msgspec.Struct, frozen=True):
     asked: Finalize
     proof: str = ""
     refused: str = ""
+    title_check: str = ""
     fault: BaseException | None = None
 
 
@@ -75,23 +81,30 @@ class Finalizer(Actor):
             return Placed(asked, refused="part_busy")
         proof = prove(part.path, length=asked.bytes, bytes_min=self._bounds.bytes_min)
         refused = proof.reason or self._mismatch(part, asked)
+        shown = "" if refused else _title_check(part.path, asked)
+        refused = refused or _other(shown, asked)
         if refused:
             part.discard()
             return Placed(asked, refused=refused)
         self._objects.finalise(part)
-        return Placed(asked, proof=proof.level)
+        return Placed(asked, proof=proof.level, title_check=shown)
 
     def _already_there(self, asked: Finalize) -> Placed:
-        """The same bytes are held: the part is not needed; whose they are is for the log to say."""
+        """The same bytes are held: the part is not needed; whose they are is for the log to say.
+
+        That they are another work's is no sign that they are this one's: their text is looked at as well.
+        """
         path = self._objects.path(asked.sha256)
         proof = prove(path, bytes_min=self._bounds.bytes_min)
         refused = proof.reason or _md5_mismatch(path, asked)
+        shown = "" if refused else _title_check(path, asked)
+        refused = refused or _other(shown, asked)
         part = self._objects.open_part(asked.job_id, asked.part_epoch)
         if part is not None:
             part.discard()
         if not refused:
             self._objects.adopt(asked.sha256)
-        return Placed(asked, proof=proof.level, refused=refused)
+        return Placed(asked, proof=proof.level, refused=refused, title_check=shown)
 
     def _mismatch(self, part: Part, asked: Finalize) -> str:
         """Why the bytes on the disk are not the ones that were asked for."""
@@ -111,8 +124,18 @@ def _md5_mismatch(path: Path, asked: Finalize) -> str:
     return "md5_mismatch" if asked.md5 and md5_file(path) != asked.md5.lower() else ""
 
 
+def _title_check(path: Path, asked: Finalize) -> str:
+    """What the text shows of the work; ``""`` where nobody wants to know."""
+    return "" if asked.title_of is None else check_title(path, asked.title_of)
+
+
+def _other(shown: str, asked: Finalize) -> str:
+    """Why bytes with such a text are refused."""
+    return OTHER_ARTICLE if shown == "mismatch" and asked.refuse_other else ""
+
+
 def _answer(one: Placed) -> Stored | NotStored:
     asked = one.asked
     if one.refused:
         return NotStored(asked.job_id, asked.epoch, one.refused)
-    return Stored(asked.job_id, asked.epoch, asked.sha256, asked.bytes, one.proof)
+    return Stored(asked.job_id, asked.epoch, asked.sha256, asked.bytes, one.proof, one.title_check)

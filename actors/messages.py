@@ -9,6 +9,7 @@ import msgspec
 
 from ..events.facts import AttemptOutcome, Value
 from ..events.job import JobRow
+from ..events.work import Work as NamedWork
 from .outcome import Outcome, Planned, Wanted
 from .sources.finding import Candidate, Found, Lookup
 from .web.exchange import Answer
@@ -205,6 +206,8 @@ class Rejected(Message, frozen=True):
     page: Answer | None = None
     broken: bool = False
     """It had begun as a PDF and failed within the stream."""
+    wait_ms: int = 0
+    """Of a gate that was met: time until it may open; 0 where that is not known."""
 
 
 class Streamed(Message, frozen=True):
@@ -226,6 +229,8 @@ class TurnEnded(Message, frozen=True):
     status: int = 0
     retry_count: int = 0
     meta: dict[str, Value] = {}
+    wait_ms: int = 0
+    """Of a gate that was met: time until it may open; 0 where that is not known."""
 
 
 # Resolver ↔ Finalizer
@@ -240,6 +245,10 @@ class Finalize(Message, frozen=True):
     sha256: str
     bytes: int
     md5: str = ""
+    title_of: NamedWork | None = None
+    """The work whose DOI or title the text must show; None where nobody wants to know."""
+    refuse_other: bool = False
+    """Whether bytes that are another article's are not stored."""
 
 
 class Stored(Message, frozen=True):
@@ -250,6 +259,8 @@ class Stored(Message, frozen=True):
     sha256: str
     bytes: int
     proof: str
+    title_check: str = ""
+    """What the text shows of the work; ``""`` where nobody asked."""
 
 
 class NotStored(Message, frozen=True):

@@ -56,6 +56,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Of the PDF, relative to the library; ``""`` where there is none."""
     bytes: int
     attempts: int
+    title_check: str = ""
+    """What the PDF's text shows of the work: ``doi``, ``arxiv``, ``title``, ``mismatch`` (none of them),
+    ``no_text``, ``unknown`` (nothing to tell by), or ``""`` where nobody looked."""
 
     @property
     def ok(self) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ..errors import InvariantError
 from ..events.facts import Artifact, Event, LeaseReleased
 from ..events.job import State
 from ..events.keys import op_key
 from .desk import Desk
+from .finalizer import OTHER_ARTICLE
+from .finalizing import Finalizing
 from .job_in_hand import JobInHand, Miss, Winner, host_of, public_url
-from .messages import EndTurn, Finalize, NotStored, Stored, Streamed
+from .messages import EndTurn, NotStored, Stored, Streamed
 from .turns import Turns
 
 
@@ -18,6 +22,7 @@ class Storing:
     def __init__(self, desk: Desk, turns: Turns) -> None:
         self._desk = desk
         self._turns = turns
+        self._finalizing = Finalizing(desk)
 
     def streamed(self, message: Streamed) -> None:
         """The bytes are in their part: have them proved and put in place."""
@@ -51,12 +56,7 @@ class Storing:
 
     def finalize(self, job: JobInHand, events: list[Event]) -> None:
         """Record the intent, then have the bytes proved and put in their place."""
-        winner = job.winner
-        if winner is None:
-            raise InvariantError(f"job {job.job_id}: nothing to finalise")
-        job.finalize_asked_ms = self._desk.now_ms()
-        events.append(job.begin("FINALIZE", {"sha256": winner.sha256}))
-        self._desk.commit(job, events, lambda: self._tell_finalizer(job, winner))
+        self._finalizing.finalize(job, events)
 
     def ask_again_for_stale(self, now_ms: int) -> None:
         """An effect in flight for longer than any takes was lost on the way: abandon it and ask again."""
@@ -67,23 +67,31 @@ class Storing:
                 op_id = op_key("FINALIZE", job.job_id, sha256=winner.sha256)
                 self.finalize(job, [job.end(op_id, "FINALIZE", "ABANDONED", reason="stale")])
 
-    def _tell_finalizer(self, job: JobInHand, winner: Winner) -> None:
-        self._desk.to.finalizer.tell(
-            Finalize(job.job_id, job.epoch, winner.part_epoch, winner.sha256, winner.bytes, winner.md5)
-        )
-
     def stored(self, message: Stored) -> None:
         """The bytes are in place: index them, and let the job go."""
         job = self._desk.jobs.get(message.job_id)
         if job is None or job.epoch != message.epoch or job.letting_go or job.winner is None:
             return
         winner, now = job.winner, self._desk.now_ms()
-        artifact = Artifact(message.sha256, message.bytes, winner.source, winner.pdf_url, message.proof)
+        op_id = op_key("FINALIZE", job.job_id, sha256=message.sha256)
         events: list[Event] = [
-            job.end(
-                op_key("FINALIZE", job.job_id, sha256=message.sha256), "FINALIZE", "OK", proof=message.proof
-            )
+            job.end(op_id, "FINALIZE", "OK", proof=message.proof, title_check=message.title_check)
         ]
+        if winner.held is not None:
+            job.winner = None
+            self._desk.commit(job, events)
+            self._desk.skip_duplicate(
+                job, msgspec.structs.replace(winner.held, title_check=message.title_check)
+            )
+            return
+        artifact = Artifact(
+            message.sha256,
+            message.bytes,
+            winner.source,
+            winner.pdf_url,
+            message.proof,
+            message.title_check,
+        )
         if job.state is not State.FINALIZED:
             events += [*job.step(State.STREAMING), *job.step(State.FINALIZED, artifact=artifact)]
         if winner.turn is not None:
@@ -120,7 +128,7 @@ class Storing:
         return None
 
     def not_stored(self, message: NotStored) -> None:
-        """The bytes are no paper: the turn goes on."""
+        """The bytes are no paper, or another's: the turn goes on."""
         job = self._desk.jobs.get(message.job_id)
         if job is None or job.epoch != message.epoch or job.letting_go or job.winner is None:
             return
@@ -132,7 +140,7 @@ class Storing:
             self._desk.advance(job, events)
             return
         turn.misses.append(Miss("no_pdf", message.reason, winner.pdf_url, 200))
-        if turn.resumed and turn.candidate is not None:
+        if turn.resumed and turn.candidate is not None and message.reason != OTHER_ARTICLE:
             turn.candidates.appendleft(turn.candidate)  # what was held may be what is wrong: once more, whole
         self._desk.do(job, job.machine.broken(winner.source, self._desk.now_ms()), [])
         self._turns.resume_turn(job, turn)

@@ -136,6 +136,7 @@ def as_line(job_id: str, row: JobRow) -> dict[str, Any]:
         "path": object_path(held.sha256) if held else "",
         "bytes": held.bytes if held else 0,
         "attempts": row.attempts,
+        "title_check": held.title_check if held else "",
     }
 
 

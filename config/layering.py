@@ -135,7 +135,9 @@ def _right(kind: Any, value: Any, error: msgspec.ValidationError) -> str:
 
 
 def _meant(kind: Any, said: Node) -> Node:
-    """A text from the environment as the setting's type wants it."""
+    """A value as the setting's type wants it: a text from the environment, and the word ``off``."""
+    if said.value is False and "off" in typing.get_args(kind):
+        return Node("off", said.origin)  # YAML 1.1 takes a bare `off` for a boolean
     if not isinstance(said.value, Text):
         return said
     optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
@@ -145,7 +147,7 @@ def _meant(kind: Any, said: Node) -> Node:
     if typing.get_origin(kind) is tuple and not isinstance(parsed.value, list):
         texts = [text.strip() for text in said.value.split(",") if text.strip()]
         parsed = Node([_structured(Node(Text(text), said.origin)) for text in texts], said.origin)
-    return parsed
+    return _meant(kind, parsed)
 
 
 def _name(path: Path_) -> str:

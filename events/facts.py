@@ -35,6 +35,8 @@ class Artifact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pdf_url: str = ""
     proof: str = ""
     """The highest level of proof it passed."""
+    title_check: str = ""
+    """What its text shows of the work, as ``store.title_check`` says; ``""`` where nobody looked."""
 
 
 class JobPlanned(Event, frozen=True, tag="job_planned"):
@@ -167,6 +169,8 @@ class FallbackAttempt(Event, frozen=True, tag="fallback_attempt"):
     url: str = ""
     length: int = 0
     from_cache: bool = False
+    """All that the turn asked of services and pages was answered by the HTTP cache, without a request, and it
+    asked at least one; the PDF itself never comes from there."""
     meta: dict[str, Value] = {}
 
 
@@ -222,6 +226,23 @@ class RunFinished(Event, frozen=True, tag="run_finished"):
     elapsed_ms: int
 
 
+class QueryPaged(Event, frozen=True, tag="query_paged"):
+    """A page of the works that a service listed for a query is planned, all of it."""
+
+    service: str
+    query: str
+    """As the list is named after it, such as ``filter=is_oa:true``."""
+    list_id: str
+    asked: str
+    """The cursor that the page was asked with; ``*`` for the first, which begins the listing anew."""
+    cursor: str
+    """The cursor of the next page; ``""`` when the listing is finished."""
+    works: int
+    """Works in this page, those that could not be read included."""
+    count: int
+    """Works that the service counted for the whole query."""
+
+
 AnyEvent = (
     JobPlanned
     | JobListed
@@ -242,6 +263,7 @@ AnyEvent = (
     | LibraryCreated
     | RunStarted
     | RunFinished
+    | QueryPaged
 )
 
 

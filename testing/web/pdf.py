@@ -7,14 +7,26 @@ library could repair into a document: a truncated PDF of this kind is never a PD
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from functools import lru_cache
 
 from ...errors import UsageError
 
 PDF_BYTES_MIN = 1_024
 """Smallest PDF that can be asked for."""
-TITLE_CHARS_MAX = 80
+TITLE_CHARS_MAX = 400
 """Characters of the title that are printed on the page."""
+ROOMY_BYTES = 4_096
+"""Size from which on the whole title is printed, and an article's text below it; else its start alone."""
+_TIGHT_CHARS = 80
+_TEXT = (
+    "This article stands for any other in a simulated web. It is here so that there is a text on the "
+    "page, as there is in an article of a journal, and not the title alone. What it says is the same "
+    "in all of them. The reader who came for results will find none: there are no methods, no data "
+    "and no tables in it, and of the figures that were planned not one was drawn. We thank those who "
+    "made the paper, the ink and the thread without which a gathering of leaves would fall apart, and "
+    "who asked for nothing in return."
+)
 _POOL_BYTES = 1 << 20
 _HEADER = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"
 
@@ -25,17 +37,17 @@ def make_pdf(seed: str, *, size: int, title: str = "") -> bytes:
     Args:
         seed: what makes it this PDF and no other.
         size: its length in bytes, met exactly; at least ``PDF_BYTES_MIN``.
-        title: printed on the page; the seed where none is given.
+        title: printed on the page, above a text in English; the seed where none is given.
 
     Raises:
         UsageError: ``size`` is too small.
     """
     if size < PDF_BYTES_MIN:
         raise UsageError(f"a PDF of {size} bytes cannot be made: ask for at least {PDF_BYTES_MIN}")
-    printed = _printable(title or seed)
+    page = _page(title or seed, roomy=size >= ROOMY_BYTES)
     digest = hashlib.sha256(seed.encode()).digest()
-    padding = size - _frame_bytes(len(printed))
-    return b"".join(_parts(printed, digest, _padding(digest, padding)))
+    padding = size - _frame_bytes(len(page))
+    return b"".join(_parts(page, digest, _padding(digest, padding)))
 
 
 def pdf_sha256(seed: str, *, size: int, title: str = "") -> str:
@@ -43,10 +55,14 @@ def pdf_sha256(seed: str, *, size: int, title: str = "") -> str:
     return hashlib.sha256(make_pdf(seed, size=size, title=title)).hexdigest()
 
 
-def _printable(title: str) -> bytes:
-    """ASCII without the characters that PDF strings escape: a title is as long on file as it is here."""
-    plain = "".join(c if " " <= c <= "~" and c not in "()\\" else " " for c in title)
-    return plain[:TITLE_CHARS_MAX].encode()
+@lru_cache(maxsize=16_384)
+def _page(title: str, *, roomy: bool) -> bytes:
+    """What is printed on the page."""
+    plain = "".join(" " if c in "()\\" else c for c in title if c.isprintable())
+    lines = textwrap.wrap(plain[: TITLE_CHARS_MAX if roomy else _TIGHT_CHARS], 60 if roomy else 80)
+    lines += textwrap.wrap(_TEXT, 84) if roomy else []
+    shown = b" ".join(b"(%s) '" % line.encode("cp1252", "replace").replace(b"?", b" ") for line in lines)
+    return b"BT /F1 12 Tf 14 TL 72 720 Td %s ET" % shown
 
 
 @lru_cache(maxsize=1)
@@ -63,13 +79,12 @@ def _padding(digest: bytes, length: int) -> bytes:
     return head + (pool if turns <= 1 else pool * turns)[start : start + wanted]
 
 
-def _parts(title: bytes, digest: bytes, padding: bytes) -> list[bytes]:
+def _parts(page: bytes, digest: bytes, padding: bytes) -> list[bytes]:
     """The file in order; every number that depends on the padding has a fixed width."""
-    page = b"BT /F1 14 Tf 72 720 Td (%s) Tj ET" % title
     objects = [
         b"<< /Length %010d >>\nstream\n%s\nendstream" % (len(padding), padding),
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(page), page),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
         b"<< /Type /Page /Parent 5 0 R /MediaBox [0 0 612 792] /Contents 2 0 R"
         b" /Resources << /Font << /F1 3 0 R >> >> >>",
         b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
@@ -86,7 +101,7 @@ def _parts(title: bytes, digest: bytes, padding: bytes) -> list[bytes]:
     return [*parts, xref, trailer, b"startxref\n%010d\n%%%%EOF\n" % offset]
 
 
-@lru_cache(maxsize=TITLE_CHARS_MAX + 1)
-def _frame_bytes(title_bytes: int) -> int:
+@lru_cache(maxsize=2 * TITLE_CHARS_MAX)
+def _frame_bytes(page_bytes: int) -> int:
     """Length of the file around its padding."""
-    return sum(map(len, _parts(b"x" * title_bytes, bytes(32), b"")))
+    return sum(map(len, _parts(b"x" * page_bytes, bytes(32), b"")))

@@ -51,7 +51,8 @@ def _normal(paper: Paper) -> Paper:
     first = next((v for v in (*named.values(), paper.url, paper.title) if v), None)
     if first is None:
         raise UsageError("a Paper needs an identifier, a URL or a title: give it one")
-    return msgspec.structs.replace(paper, **named, title=paper.title or f"On the matter of {first}")
+    title = paper.title or f"On the matter of {paper.content or first}"
+    return msgspec.structs.replace(paper, **named, title=title)
 
 
 def _copies(paper: Paper) -> tuple[Copy, ...]:
@@ -106,9 +107,11 @@ class _Placing:
             url=url,
             fate=copy.fate,
             content=self.paper.content or self.work_id,
-            title=self.paper.content or self.paper.title,  # it is printed, so twins must share it
+            # It is printed, so twins must share it; one with a title of its own is served another's PDF.
+            title=f"On the matter of {self.paper.content}" if self.paper.content else self.paper.title,
             size=self.paper.size,
             stall_s=copy.stall_s,
+            shape=copy.shape,
         )
 
     def made_up(self, copy: Copy, host: str) -> str:
