@@ -83,7 +83,10 @@ class Staff:
         to.breakers = system.start("breakers", lambda: self._breaker_watch(shared))
         to.reconciler = system.start("reconciler", self._reconciler)
         catalog = finders(
-            self._settings.sources, self._settings.fallback.thresholds, aside=self._scheduler.aside
+            self._settings.sources,
+            self._settings.fallback.thresholds,
+            aside=self._scheduler.aside,
+            resolvers=self._settings.resolvers,
         )
         for name, finder in catalog.items():
             to.adapters[name] = system.start(name, self._adapter_of(finder))

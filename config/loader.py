@@ -19,6 +19,7 @@ import msgspec
 from ..errors import InvariantError, UsageError
 from .documents import Node, Origin, Path_, Text, leaves_of, plain, read
 from .layering import Problems, lay
+from .resolvers import record_of, settled, taken_in, without
 from .rules import broken_rules
 from .settings import Quire
 
@@ -84,9 +85,13 @@ def load(
     above = [*(_from_variable(name, text) for name, text in spoken), *(_from_flag(flag) for flag in flags)]
     tree = _default_tree()
     file = config or _library_file(above, tree)
-    if file is not None:
-        tree = _laid(tree, [read(file)], own_library=config is None)
-    tree = _with_profile(_laid(tree, above))
+    below = [read(file)] if file is not None else []
+    problems: Problems = []
+    tree, names = taken_in(tree, [*below, *above], problems)
+    kind = record_of(names)
+    tree = _laid(kind, tree, map(without, below), problems, own_library=config is None)
+    tree = _laid(kind, tree, map(without, above), problems)
+    tree = _with_profile(settled(tree))
     settings = msgspec.convert(plain(tree), Quire)
     leaves = dict(leaves_of(tree, ()))
     origins = {path: leaf.origin for path, leaf in leaves.items()}
@@ -110,7 +115,7 @@ def _refuse(problems: Problems) -> None:
 def _default_tree() -> Node:
     problems: Problems = []
     said = read(DEFAULTS)
-    tree = lay(Quire, None, said, (), problems)
+    tree = lay(record_of(()), None, said, (), problems)
     if problems:
         raise InvariantError("defaults.yaml and settings.py disagree:\n" + "\n".join(problems))
     return _as_default(tree)
@@ -135,13 +140,15 @@ def _library_file(above: Iterable[Node], defaults: Node) -> Path | None:
     return file if file.is_file() else None
 
 
-def _laid(tree: Node, layers: Iterable[Node], *, own_library: bool = False) -> Node:
-    problems: Problems = []
+def _laid(
+    kind: Any, tree: Node, layers: Iterable[Node], problems: Problems, *, own_library: bool = False
+) -> Node:
+    """The tree with layers over it; refused with ``problems`` if there are any, then or before."""
     for layer in layers:
         if own_library and isinstance(layer.value, dict) and "library" in layer.value:
             where = layer.value["library"].origin
             problems.append(f"{where}: library: a library's own file cannot name another one; use --library")
-        tree = lay(Quire, tree, layer, (), problems)
+        tree = lay(kind, tree, layer, (), problems)
     _refuse(problems)
     return tree
 

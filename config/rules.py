@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .documents import Path_
+from .resolvers import broken_resolvers
 from .settings import Quire
 
 PLACEHOLDER_HOSTS = frozenset({"example.com", "example.org", "example.net", "test.com", "localhost"})
@@ -18,11 +19,15 @@ def broken_rules(settings: Quire) -> Iterator[tuple[Path_, str]]:
     """The setting and what is wrong, for each rule that joins several settings or reads a text."""
     yield from _web_rules(settings)
     yield from _plan_rules(settings)
+    yield from broken_resolvers(settings.resolvers)
     if settings.download.bytes_min >= settings.download.bytes_max:
         yield ("download", "bytes_max"), f"must be greater than bytes_min ({settings.download.bytes_min})"
     for source, endpoints in msgspec.to_builtins(settings.sources).items():
         for name, url in endpoints.items():
-            if isinstance(url, str) and not re.match(r"https?://[^\s/]+\S*$", url):
+            if name == "api_key":
+                if url and not re.fullmatch(r"[!-~]+", url):
+                    yield ("sources", source, name), "must be a key, without spaces"  # never shown itself
+            elif isinstance(url, str) and not re.match(r"https?://[^\s/]+\S*$", url):
                 yield ("sources", source, name), f"{url!r} must be an http:// or https:// address"
 
 
@@ -34,6 +39,11 @@ def _web_rules(settings: Quire) -> Iterator[tuple[Path_, str]]:
         yield (
             ("web", "pacing"),
             "none is accepted only together with web.stand_in: leave it polite, or name a stand-in",
+        )
+    if settings.fallback.gates.offline_behavior == "cache_only" and not web.cache.enabled:
+        yield (
+            ("fallback", "gates", "offline_behavior"),
+            "cache_only has nothing to answer from: set web.cache.enabled to true, or choose another",
         )
     if web.proxy is not None and not re.match(r"https?://[^\s/]+/?$", web.proxy):
         yield ("web", "proxy"), f"{web.proxy!r} must be http://HOST:PORT"

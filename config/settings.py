@@ -61,7 +61,8 @@ class Tier(Settings, frozen=True, kw_only=True):
 
     name: str
     parallel: Count
-    sources: tuple[SourceName, ...]
+    sources: tuple[str, ...]
+    """Each one of ``SOURCES`` or ``custom:…``; the loader refuses any other."""
 
 
 class Policy(Settings, frozen=True, kw_only=True):
@@ -100,11 +101,11 @@ class Fallback(Settings, frozen=True, kw_only=True):
     profile: Literal["default", "fast", "reliable"]
     budgets: Budgets
     tiers: tuple[Tier, ...]
-    policies: dict[SourceName, Policy]
+    policies: dict[str, Policy]
     gates: Gates
     thresholds: Thresholds
     rollout: Rollout
-    disabled: tuple[SourceName, ...]
+    disabled: tuple[str, ...]
     """Sources that are never tried."""
 
 
@@ -147,6 +148,13 @@ class Download(Settings, frozen=True, kw_only=True):
     disk_threads: Annotated[int, msgspec.Meta(ge=1, le=32)]
 
 
+class Verify(Settings, frozen=True, kw_only=True):
+    """What is asked of a PDF beyond being a whole one."""
+
+    title: Literal["off", "warn", "fail"]
+    """Whether its text must show the work's DOI or title: not looked at; told; else the PDF is refused."""
+
+
 class Breaker(Settings, frozen=True, kw_only=True):
     """When a failing host is left alone."""
 
@@ -162,6 +170,16 @@ class Limits(Settings, frozen=True, kw_only=True):
     artifact_per_s: PerSecond
     hosts_per_s: dict[str, PerSecond]
     """Limits of single hosts; they stand above the three by role."""
+
+
+class Cache(Settings, frozen=True, kw_only=True):
+    """The HTTP cache of metadata and landing pages; artifacts are never in it."""
+
+    enabled: bool
+    bytes_max: Bytes
+    """Size of the folder ``cache`` of the library; what was longest of no use is evicted."""
+    ttl_max_s: Seconds
+    """Longest time that an answer counts as fresh, whatever it says, in seconds."""
 
 
 class Web(Settings, frozen=True, kw_only=True):
@@ -185,6 +203,7 @@ class Web(Settings, frozen=True, kw_only=True):
     retry_base_ms: Milliseconds
     retry_after_max_s: Seconds
     robots_ttl_s: Seconds
+    cache: Cache
     breaker: Breaker
     limits: Limits
 
@@ -246,9 +265,38 @@ class CrossrefOptions(Settings, frozen=True, kw_only=True):
     """Least likeness of the title found to the title given."""
 
 
-class Sources(Settings, frozen=True, kw_only=True):
-    """The endpoints of the sources, so that tests and mirrors can stand in."""
+Version = Literal["published", "accepted", "submitted"]
+HostKind = Literal["repository", "publisher"]
 
+
+class Candidates(Settings, frozen=True, kw_only=True):
+    """Which of the copies that a source names are taken, and in what order they are tried.
+
+    What is left out of a list is never taken from a source that states it; what no source states comes last.
+    """
+
+    versions: Annotated[tuple[Version, ...], msgspec.Meta(min_length=1)]
+    """Any other order than published, accepted, submitted also goes before a service's best location."""
+    hosts: Annotated[tuple[HostKind, ...], msgspec.Meta(min_length=1)]
+
+
+class OpenAlexOptions(Settings, frozen=True, kw_only=True):
+    """How works are listed for ``run --openalex``; OpenAlex leads to no PDF itself."""
+
+    endpoint: str
+    per_page: Annotated[int, msgspec.Meta(ge=1, le=200)]
+    """Works asked for at once; the service lets at most 100 in today, and 200 in former years."""
+    timeout_ms: Milliseconds
+    """Time for one page with all its retries, in milliseconds."""
+    retries_max: Annotated[int, msgspec.Meta(ge=0, le=20)]
+    api_key: str | None
+    """Sent with each question where there is one; never written to the log."""
+
+
+class Sources(Settings, frozen=True, kw_only=True):
+    """The endpoints of the sources, so that tests and mirrors can stand in; and which copies are taken."""
+
+    candidates: Candidates
     unpaywall_pdf: UnpaywallEndpoint
     arxiv_pdf: ArxivEndpoint
     pmc_pdf: PmcEndpoints
@@ -257,6 +305,41 @@ class Sources(Settings, frozen=True, kw_only=True):
     europe_pmc_pdf: EuropePmcEndpoint
     wayback_pdf: WaybackEndpoints
     crossref: CrossrefOptions
+    openalex: OpenAlexOptions
+
+
+class Mappings(Settings, frozen=True, kw_only=True):
+    """Where the addresses stand in each object that a JSON selector leads to; ``""`` for nowhere."""
+
+    url: str = ""
+    """The path of the PDF's address."""
+    pageURL: str = ""
+    """The path of the landing page's address; spelt as reference managers spell it."""
+
+
+class Resolver(Settings, frozen=True, kw_only=True):
+    """A source that the user made; the fields are those of Zotero's custom PDF resolvers.
+
+    https://www.zotero.org/support/kb/custom_pdf_resolvers
+    """
+
+    name: str
+    method: str = "GET"
+    """``GET``; any other is refused by a rule."""
+    url: str
+    """The address that is asked, with ``{doi}``, ``{pmid}``, ``{pmcid}`` or ``{arxiv}`` in path or query."""
+    mode: Literal["html", "json"]
+    """What comes back where it is not the PDF itself."""
+    selector: str
+    """``html``: a CSS selector; ``json``: a path such as ``.oa_locations[0].url``."""
+    attribute: str = ""
+    """``html``: the attribute that holds the address; ``""``: the one that the element has, else its text."""
+    index: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
+    """``html``: which of the elements that match, from 0; from the end where it is negative."""
+    mappings: Mappings = Mappings()
+    """``json``: what to take of the objects that match; without it they are addresses themselves."""
+    automatic: bool = True
+    """``false``: it is loaded and disabled."""
 
 
 class Store(Settings, frozen=True, kw_only=True):
@@ -278,6 +361,9 @@ class Quire(Settings, frozen=True, kw_only=True):
     retry: Retry
     ops: Ops
     download: Download
+    verify: Verify
     fallback: Fallback
     web: Web
     sources: Sources
+    resolvers: tuple[Resolver, ...]
+    """Sources that the user made; ``config/resolvers.py`` gives each its name, tier and policy."""

@@ -38,6 +38,9 @@ HEAVY = (
     "pykka",
     "lmdb",
     "pikepdf",
+    "pypdfium2",
+    "hishel",
+    "cssselect",
     "msgspec",
 )
 DEMO = {"cli/demo.py"}
