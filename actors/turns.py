@@ -10,6 +10,7 @@ from ..events.facts import Event, IdempotencyReplay, OpCode, Value, WorkIdentifi
 from ..events.job import State
 from ..events.keys import op_key
 from .desk import Desk
+from .finalizing import Finalizing
 from .job_in_hand import Answered, JobInHand, Miss, TurnInHand, dressed, host_of, public_url
 from .messages import (
     AdapterRestarted,
@@ -34,6 +35,7 @@ class Turns:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._finalizing = Finalizing(desk)
 
     def of(self, turn_id: TurnId) -> tuple[JobInHand, TurnInHand] | None:
         """The job and turn that an answer belongs to; None when it came too late."""
@@ -56,6 +58,7 @@ class Turns:
             events.append(WorkIdentified(found.identified, turn.id.source))
         job.see(*found.seen)
         turn.candidates.extend(found.candidates)
+        turn.heard(found.from_cache)
         turn.meta.update(found.meta)
         if not found.candidates:
             turn.misses.append(
@@ -76,9 +79,7 @@ class Turns:
             turn.tried += 1
             held = self._desk.holdings.of_url(candidate.url)
             if held is not None and job.state is State.LEASED:
-                if events:
-                    self._desk.commit(job, events)
-                self._desk.skip_duplicate(job, held)
+                self._finalizing.held_by_another(job, turn, held, events)
                 return
             if self._asked_by_another(job, turn, candidate):
                 turn.misses.append(Miss("no_pdf", "asked_already", candidate.url))
@@ -144,6 +145,8 @@ class Turns:
         def go() -> None:
             if job.turn(turn.id) is turn:
                 left_ms = max(1, turn.deadline_ms - self._desk.now_ms())
+                if turn.candidates:  # one that hangs must not cost the others their chance
+                    left_ms = max(1, left_ms // 2)
                 message = Open(turn.id, candidate, left_ms, policy.retries_max, policy.robots)
                 self._desk.adapter(turn).tell(message)
 
@@ -206,8 +209,17 @@ class Turns:
                 job.answered[op_id] = Answered(message.reason, message.status, dressed(turn.candidate))
         turn.effect = None
         turn.misses.append(
-            Miss(message.outcome, message.reason, message.url, message.status, message.retry_count)
+            Miss(
+                message.outcome,
+                message.reason,
+                message.url,
+                message.status,
+                message.retry_count,
+                message.wait_ms,
+            )
         )
+        if turn.candidate is not None and turn.candidate.role != "artifact":
+            turn.heard(message.page is not None and message.page.from_cache)
         self._learn_page(job, message)
         if message.page is not None and turn.id.source == LANDING_READER:
             turn.fresh_pages.append(message.page)
@@ -241,9 +253,8 @@ class Turns:
 
     def _end_turn(self, job: JobInHand, turn: TurnInHand, miss: Miss, events: list[Event]) -> None:
         now = self._desk.now_ms()
-        end = job.machine.ended(
-            turn.id.source, turn.id.attempt, fallback.Ended(miss.outcome, miss.reason), now
-        )
+        ended = fallback.Ended(miss.outcome, miss.reason, miss.wait_ms)
+        end = job.machine.ended(turn.id.source, turn.id.attempt, ended, now)
         counted = Miss(end.outcome, end.reason, miss.url, miss.status, miss.retry_count)
         events += job.turn_ended(turn, counted, now)
         self._desk.adapter(turn).tell(EndTurn(turn.id))
@@ -270,5 +281,12 @@ class Turns:
             return
         job, turn = known
         turn.meta.update(message.meta)
-        miss = Miss(message.outcome, message.reason, message.url, message.status, message.retry_count)
+        miss = Miss(
+            message.outcome,
+            message.reason,
+            message.url,
+            message.status,
+            message.retry_count,
+            message.wait_ms,
+        )
         self._end_turn(job, turn, miss, [])

@@ -218,6 +218,10 @@ def test_unpaywall_learns_nothing_from_a_title_match() -> None:
         (404, b'{"error": true, "message": "not in Unpaywall"}', "not_known"),
         (422, b'{"message": "Please use your own email address in API calls."}', "email_refused"),
         (200, b'{"doi": "10.1000/other", "oa_locations": []}', "other_work"),
+        (200, b'{"HTTP_status_code": 404, "error": true, "message": "not in Unpaywall"}', "not_known"),
+        (200, b'{"HTTP_status_code": 422, "error": true, "message": "use your own email"}', "email_refused"),
+        (200, b'{"HTTP_status_code": "x", "error": true}', "not_known"),
+        (200, b'{"doi": "10.1000/x", "best_oa_location": null, "oa_locations": null}', "no_oa_location"),
         (200, b'{"results": [{"response": {}}]}', "other_shape"),
         (200, b'{"doi": "10.1000/x", "best_oa_location": null, "oa_locations": []}', "no_oa_location"),
         (200, b'{"doi": "10.1000/x", "oa_locations": [{"url": "https://a.example/p", "url_for_pdf": null}]}', "no_pdf_location"),  # noqa: E501
@@ -235,6 +239,15 @@ def test_unpaywall_reasons(status: int, body: bytes, reason: str) -> None:
 def test_unpaywall_needs_an_address(email: str, reason: str | None) -> None:
     """Without a contact address the source cannot begin, and says so."""
     assert finder("unpaywall_pdf").lacks(lookup(Work(doi="10.1000/x"), email=email)) == reason
+
+
+def test_unpaywall_takes_a_page_that_is_a_pdf() -> None:
+    """Where no location names a PDF, a plain URL that ends as one is tried; else it is not."""
+    plain = {"url": "https://a.example/x.PDF", "url_for_pdf": None, "host_type": "repository"}
+    named = {"url": "https://b.example/y", "url_for_pdf": "https://b.example/y.pdf"}
+    for locations, expected in (([plain], plain["url"]), ([plain, named], named["url_for_pdf"])):
+        body = json.dumps({"doi": "10.1000/x", "oa_locations": locations}).encode()
+        assert urls(unpaywall.copies(body, Work(doi="10.1000/x"))) == [expected]
 
 
 @needs_data
@@ -365,6 +378,46 @@ def test_pmc_refuses_odd_addresses(url: str) -> None:
     assert (found.candidates, found.reason) == ((), "other_shape")
 
 
+def test_pmc_reads_a_listing_in_parts() -> None:
+    """A listing that the bucket cuts is asked on by its token, at most three times, and nothing is lost."""
+    cut = LISTING.replace(b"</List", b"<NextContinuationToken>a/b+&amp;=</NextContinuationToken></List")
+    answers = {
+        "continuation-token=a%2Fb%2B%26%3D": LISTING.replace(b"PMC77.10/", b"PMC77.11/"),
+        "list-type=2": cut,
+        "PMC77.11.json": pmc_metadata(11),
+    }
+    found, web = find("pmc_pdf", lookup(Work(pmcid="PMC77")), answers)
+    assert urls(found)[0].endswith("/PMC77.11/a%20b.pdf")
+    assert len(web.asked) == 3
+    endless, web = find("pmc_pdf", lookup(Work(pmcid="PMC99")), {"list-type=2": cut})
+    assert (endless.reason, len(web.asked)) == ("not_in_pmc", pmc.LISTINGS_MAX)
+
+
+def test_pmc_learns_from_the_record() -> None:
+    """The record of the article asked for teaches DOI and PMID; one of another article teaches nothing."""
+    record = json.loads(pmc_metadata(10)) | {"doi": "10.1000/X", "pmid": 12}
+    for pmcid, learned in (("PMC77", Work(doi="10.1000/x", pmcid="PMC77", pmid="12")), ("PMC78", None)):
+        body = json.dumps(record | {"pmcid": pmcid}).encode()
+        answers = {"list-type=2": LISTING, "PMC77.10.json": body}
+        found, _ = find("pmc_pdf", lookup(Work(pmcid="PMC77")), answers)
+        assert found.candidates
+        assert found.identified == learned
+
+
+def test_pmc_converter_finds_the_right_record_among_others() -> None:
+    """A record of another work before the right one does not hide it."""
+    body = b'{"records": [{"doi": "10.1000/other", "pmcid": "PMC1"}, {"doi": "10.1000/x", "pmcid": "PMC2"}]}'
+    named = pmc.converted(body, Work(doi="10.1000/x"))
+    assert isinstance(named, Work)
+    assert named.pmcid == "PMC2"
+
+
+def test_pmc_tells_the_newest_versions_reason() -> None:
+    """Where no version has a PDF, the reason is the newest one's."""
+    answers = {"list-type=2": LISTING, "PMC77.10.json": b'{"pmcid": "PMC77", "pdf_url": null}'}
+    assert find("pmc_pdf", lookup(Work(pmcid="PMC77")), answers)[0].reason == "no_pdf_in_pmc"
+
+
 # --- Europe PMC -----------------------------------------------------------------------------------
 
 
@@ -431,6 +484,27 @@ def test_europe_pmc_queries_are_quoted(work: Work, query: str) -> None:
 def test_europe_pmc_reasons(body: bytes, reason: str) -> None:
     """Each way of having no PDF has its own reason."""
     assert europe_pmc.full_texts(body, Work(doi="10.1000/x")).reason == reason
+
+
+def test_europe_pmc_renders_what_it_holds() -> None:
+    """An article that Europe PMC says to hold with a PDF has one there, also where the list is silent."""
+    held = epmc(place("https://a.example/x.pdf"), inEPMC="Y", hasPDF="Y")
+    work = Work(doi="10.1000/x")
+    assert urls(europe_pmc.full_texts(held, work)) == [
+        "https://europepmc.org/articles/PMC9?pdf=render",
+        "https://a.example/x.pdf",
+    ]
+    for lacking in ({"inEPMC": "N", "hasPDF": "Y"}, {"inEPMC": "Y", "hasPDF": "N"}, {"pmcid": ""}):
+        assert europe_pmc.full_texts(epmc(**{"inEPMC": "Y", "hasPDF": "Y"} | lacking), work).candidates == ()
+
+
+def test_europe_pmc_reads_all_results_of_the_work() -> None:
+    """Several results of one DOI are read together; a preprint of another DOI among them is not."""
+    results = [json.loads(epmc(place(f"https://{n}.example/x.pdf"), doi=doi))["resultList"]["result"][0]
+               for n, doi in (("a", "10.1000/x"), ("b", "10.1101/pre"), ("c", "10.1000/X"))]  # fmt: skip
+    body = json.dumps({"hitCount": 3, "resultList": {"result": results}}).encode()
+    found = europe_pmc.full_texts(body, Work(doi="10.1000/x"))
+    assert urls(found) == ["https://a.example/x.pdf", "https://c.example/x.pdf"]
 
 
 @needs_data
@@ -515,6 +589,30 @@ def test_wayback_falls_back_to_the_availability_api() -> None:
         "wayback_pdf", lookup(Work(url="http://repo.example/x.pdf")), {"/cdx/": b"", "available": body}
     )
     assert urls(found) == ["https://web.archive.org/web/20130919044612id_/http://repo.example/x.pdf"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "no_capture"),
+        (cdx(row("20230301000000", status="404")), "no_capture"),
+        (b"urlkey timestamp original mimetype statuscode digest length\n", "malformed_answer"),
+        (b"org.archive.util.io.RuntimeIOException: java.net.SocketTimeoutException: Read timed out now", "malformed_answer"),  # noqa: E501
+        (b"<html><body>503 Service Unavailable</body></html>", "html_answer"),
+        (b"org.archive.wayback.exception.RobotAccessControlException: Blocked By Robots", "capture_excluded"),
+    ],
+)  # fmt: skip
+def test_wayback_tells_silence_from_nonsense(body: bytes, reason: str) -> None:
+    """A table without a PDF is no capture; an error in words, or a page, could not be read."""
+    found, _ = find("wayback_pdf", lookup(Work(url="https://a.example/1")), {"/cdx/": body})
+    assert (found.candidates, found.reason) == ((), reason)
+
+
+def test_wayback_leaves_time_for_its_other_questions() -> None:
+    """No question but the last may take more than half of the time."""
+    seen = ("https://a.example/1.pdf", "https://b.example/2.pdf")
+    _, web = find("wayback_pdf", lookup(Work(), seen=seen), {"/cdx/": b"", "available": b"{}"})
+    assert [request.deadline_s for request in web.asked] == [2.5, 2.5, 2.5, 5.0]
 
 
 @needs_data
@@ -622,6 +720,45 @@ def test_landing_is_bounded() -> None:
     )
     assert len(web.asked) == SETTINGS.sources.landing_scrape_pdf.depth_max
     assert found.reason == "too_many_pages"
+
+
+def test_landing_leaves_a_walled_host() -> None:
+    """After a challenge the host's other pages are not asked for; other hosts are."""
+    walled = page("<title>Just a moment...</title>", status=403)
+    seen = ("https://journal.example/other", "https://repo.example/1")
+    answers = {"repo.example/1": page(DECLARES, "https://repo.example/1")}
+    asked = lookup(Work(doi="10.1000/x"), pages=(walled,), seen=seen)
+    found, web = find("landing_scrape_pdf", asked, answers)
+    assert [request.url for request in web.asked] == ["https://repo.example/1"]
+    assert urls(found) == ["https://repo.example/x.pdf"]
+
+
+def test_landing_begins_with_the_best_copys_page() -> None:
+    """Pages are read in the order in which they were seen, resolvers last, with time left for the next."""
+    seen = ("https://doi.org/10.1000/x", "https://best.example/1", "https://next.example/1")
+    blank = page("x" * 600)
+    _, web = find("landing_scrape_pdf", lookup(Work(doi="10.1000/x"), seen=seen), {"": blank})
+    assert [(request.url, request.deadline_s) for request in web.asked] == [
+        ("https://best.example/1", 2.5),
+        ("https://next.example/1", 2.5),
+        ("https://doi.org/10.1000/x", 5.0),
+    ]
+
+
+def test_landing_goes_on_as_a_reader_of_the_page() -> None:
+    """What a page sends its reader to is asked with its address and cookies, as a browser would."""
+    shell = page('<script>location.replace("/next")</script>', cookies=(("journal.example", "s", "1"),))
+    found, web = find("landing_scrape_pdf", lookup(Work(), pages=(shell,)), {"/next": page(DECLARES)})
+    assert (web.asked[0].referer, web.asked[0].cookies) == (shell.url, shell.cookies)
+    assert urls(found) == ["https://journal.example/x.pdf"]
+
+
+def test_landing_takes_a_page_that_is_the_pdf_first() -> None:
+    """A page that turns out to be the PDF ends the search, whatever its media type says."""
+    body = page("%PDF-1.4", "https://repo.example/1", headers={"content-type": "application/octet-stream"})
+    seen = ("https://repo.example/1", "https://other.example/2")
+    found, web = find("landing_scrape_pdf", lookup(Work(url=seen[0]), seen=seen), {"repo.example": body})
+    assert (urls(found), len(web.asked)) == (["https://repo.example/1"], 1)
 
 
 def test_landing_says_why_not() -> None:

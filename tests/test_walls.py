@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quire.actors.sources.finding import explained
 from quire.actors.web.exchange import Answer
-from quire.actors.web.walls import BLOCKED, STRONG, WEAK, Sight, wall_of, wall_reason
+from quire.actors.web.walls import BLOCKED, STRONG, WEAK, Sight, stands, wall_of, wall_reason
 
 LANDING = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "landing"
 needs_data = pytest.mark.skipif(not LANDING.is_dir(), reason="the recorded landing pages are not here")
@@ -39,6 +39,16 @@ def test_recorded_wall_is_classed(case: dict[str, str]) -> None:
     wall = wall_of(Sight(answer((LANDING / case["html"]).read_bytes(), case["page_url"])))
     assert wall is not None
     assert wall.reason == ("blocked_captcha" if "CAPTCHA" in case["expected"] else "blocked_challenge")
+
+
+@needs_data
+@pytest.mark.parametrize("case", lines("blocked"), ids=lambda case: Path(case["html"]).name[:40])
+@pytest.mark.parametrize("status", [403, 429, 503])
+def test_recorded_wall_is_not_tried_again(case: dict[str, str], status: int) -> None:
+    """Whatever status a recorded wall comes with, it stands, and its reason is not the status."""
+    walled = answer((LANDING / case["html"]).read_bytes(), case["page_url"], status=status)
+    assert stands(walled)
+    assert wall_reason(walled).startswith("blocked_")
 
 
 @needs_data
@@ -110,6 +120,46 @@ def test_each_kind_of_wall_has_its_reason(reason: str, body: str, more: dict[str
 def test_signs_on_a_page_with_much_text_are_no_wall(body: str) -> None:
     """A page that shows a lot is no wall for what its scripts, forms and text mention."""
     assert wall_reason(answer(padded(body))) == "not_a_pdf"
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html><body><h1>503 Service Unavailable</h1>No server is available.</body></html>",
+        "<html><head><title>429 Too Many Requests</title></head><body><hr>nginx</body></html>",
+        padded("<h1>We are down for maintenance</h1><p>The page was not found in time. Log in later.</p>"),
+        padded("<noscript>You need to enable JavaScript to run this app.</noscript>").replace("x" * 6000, ""),
+        padded("<h2>Get access</h2><p>Error 1015: you are being rate limited.</p>"),
+    ],
+)
+def test_an_overloaded_server_is_no_wall(status: int, body: str) -> None:
+    """The page of a true 429 or 5xx, however short, keeps its retries and its status as the reason."""
+    overloaded = answer(body, status=status)
+    assert not stands(overloaded)
+    assert wall_reason(overloaded) == "not_a_pdf"
+
+
+def test_data_is_no_wall() -> None:
+    """An API's refusal in JSON may speak of robots and captchas and is tried again."""
+    said = '{"message": "unusual traffic: complete the captcha"}'
+    assert not stands(answer(said, status=429, headers={"content-type": "application/json"}))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, "<h1>Article</h1><button>Purchase PDF</button>" + "Abstract. " * 100, "paywall"),
+        (403, "<h1>Article</h1><a>Get access</a>" + "Abstract. " * 100, "paywall"),
+        (403, "<h1>Forbidden</h1>", "not_a_pdf"),
+        (401, '<form><input type="password"></form>' + "x" * 600, "blocked_login"),
+        (500, "<title>Page not found</title>" + "x" * 600, "not_a_pdf"),
+        (200, "<meta name=citation_title content=T><button>Purchase PDF</button>", "not_a_pdf"),
+    ],
+)
+def test_what_stands_where_a_pdf_was_asked_for(status: int, body: str, reason: str) -> None:
+    """A page that sells is a paywall; an error in few words is what its status says and no more."""
+    assert wall_reason(answer(f"<html><body>{body}</body></html>", status=status)) == reason
 
 
 def test_every_wall_has_a_reason_in_the_table() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
@@ -34,14 +35,13 @@ from ..messages import (
 from ..runtime.actor import Actor
 from ..runtime.ports import Cancel, Clock, Scheduler
 from ..web.exchange import Download, Request, Saved, Web, WebError
-from ..web.walls import wall_reason
 from .finding import Finder, Found, Lookup
+from .hearing import Hearing
 from .resuming import held_of, prepared
+from .turn_web import TurnWeb
 
 log = logging.getLogger(__name__)
 
-GONE = frozenset({404, 410})
-"""Statuses whose page need not be read to know why there is no PDF."""
 STALE_PART = "part_busy"
 """Another process still holds the part of this job and epoch."""
 
@@ -49,8 +49,9 @@ STALE_PART = "part_busy"
 class Turn:
     """A turn in flight: what it is at, its running coroutine, and the open answer that it is to save."""
 
-    def __init__(self, began_ms: int) -> None:
+    def __init__(self, began_ms: int, web: TurnWeb) -> None:
         self.began_ms = began_ms
+        self.web = web
         self.step: Literal["find", "open", "save"] = "find"
         self.url = ""
         self.cancel: Cancel | None = None
@@ -122,9 +123,11 @@ class SourceAdapter(Actor):
     # What is asked
 
     def _find(self, message: Find) -> None:
-        turn = self._turns[message.turn] = Turn(self._now_ms())
-        lookup = message.lookup
-        self._run(message.turn, turn, _within(self._finder, self._web, lookup))
+        turn = self._turns.get(message.turn)
+        if turn is None:
+            turn = self._turns[message.turn] = Turn(self._now_ms(), TurnWeb(self._web, self._scheduler))
+        turn.step = "find"
+        self._run(message.turn, turn, _within(self._finder, turn.web, message.lookup))
 
     def _open(self, message: Open) -> None:
         turn = self._turns.get(message.turn)
@@ -144,7 +147,7 @@ class SourceAdapter(Actor):
             cookies=candidate.cookies,
         )
         turn.url = candidate.url
-        self._run(message.turn, turn, self._look_at(message.turn.job_id, request))
+        self._run(message.turn, turn, self._look_at(message.turn.job_id, turn.web, request))
 
     def _save(self, message: Save) -> None:
         turn = self._turns.get(message.turn)
@@ -169,41 +172,32 @@ class SourceAdapter(Actor):
         turn = self._turns.pop(message.turn, None)
         if turn is not None and turn.cancel is not None:
             turn.cancel()
-        if turn is not None and turn.download is not None:
-            self._abandon(turn.download)
+        if turn is not None:
+            self._let_go(turn)
 
     # What runs on the loop
 
     def _run(self, turn_id: TurnId, turn: Turn, work: Coroutine[Any, Any, Any]) -> None:
         turn.cancel = self._scheduler.gather(work, lambda result: self.me.tell(Done(turn_id, result)))
 
-    async def _look_at(self, job_id: str, request: Request) -> Download:
-        """Open a candidate, from where a part of it ends; a page that came instead is told from a wall."""
-        try:
-            return await self._open_rest(job_id, request)
-        except WebError as error:
-            page = error.page
-            if page is None or error.status in GONE:
-                raise
-            wall = await self._scheduler.aside(lambda: wall_reason(page, request.url))
-            if wall != "not_a_pdf":
-                error.reason = wall
-            raise
-
-    async def _open_rest(self, job_id: str, request: Request) -> Download:
-        """Ask for the rest of what is held; where the server cannot give it, start over, once."""
+    async def _look_at(self, job_id: str, web: TurnWeb, request: Request) -> Download:
+        """Open a candidate, from where a part of it ends; where that cannot be had, start over, once."""
+        kept = web.taken(request.url)
+        if kept is not None:
+            return kept
+        web.admit(request)
         held = await self._scheduler.aside(
             lambda: held_of(self._objects, job_id, request.url, boot_id=self._clock.boot_id)
         )
         if held is None:
-            return await self._web.open(request)
+            return await web.open(request)
         rest = msgspec.structs.replace(request, range_start=held.length, if_range=held.validator)
         try:
-            return await self._web.open(rest)
+            return await web.open(rest)
         except WebError as error:
             if error.reason != "bad_range":
                 raise
-            return await self._web.open(request)
+            return await web.open(request)
 
     async def _stream(self, turn_id: TurnId, url: str, download: Download) -> Saved:
         """Save the open answer into the part; what is not whole stays only if it can be gone on from."""
@@ -273,6 +267,8 @@ class SourceAdapter(Actor):
             raise error
         refusal = _as_refusal(error)
         turn.download = None
+        if turn.step == "save":
+            turn.web.again(turn.url)
         if turn.step == "find":
             self._end(turn_id, refusal)
             return
@@ -286,8 +282,16 @@ class SourceAdapter(Actor):
                 refusal.retry_count,
                 refusal.page,
                 broken=turn.step == "save",
+                wait_ms=_wait_ms(refusal),
             )
         )
+
+    def _let_go(self, turn: Turn) -> None:
+        """Close what a turn has open, and what it kept open."""
+        if turn.download is not None:
+            self._abandon(turn.download)
+        if turn.web.keeps or turn.cancel is not None:
+            self._abandon(turn.web)
 
     def _abandon(self, result: Any) -> None:
         """Close what a cancelled coroutine opened at its last moment."""
@@ -296,13 +300,21 @@ class SourceAdapter(Actor):
 
     def _end(self, turn_id: TurnId, error: WebError) -> None:
         turn = self._turns.pop(turn_id, None)
-        if turn is not None and turn.download is not None:
-            self._abandon(turn.download)
+        if turn is not None:
+            self._let_go(turn)
         self._tell_ended(turn_id, error)
 
     def _tell_ended(self, turn_id: TurnId, error: WebError) -> None:
         self._to.resolver.tell(
-            TurnEnded(turn_id, error.outcome, error.reason, error.url, error.status, error.retry_count)
+            TurnEnded(
+                turn_id,
+                error.outcome,
+                error.reason,
+                error.url,
+                error.status,
+                error.retry_count,
+                wait_ms=_wait_ms(error),
+            )
         )
 
     def _now_ms(self) -> int:
@@ -327,10 +339,17 @@ def _as_refusal(error: BaseException) -> WebError:
     return WebError("error", "internal_error", url="", detail=repr(error))
 
 
+def _wait_ms(refusal: WebError) -> int:
+    """Time until the gate that was met may open, in milliseconds, and none too short."""
+    return math.ceil(refusal.retry_after_s * 1000) if refusal.outcome == "skipped" else 0
+
+
 async def _within(finder: Finder, web: Web, lookup: Lookup) -> Found:
-    """A finder's answer within its time."""
+    """A finder's answer within its time, and whether the cache gave all of it."""
+    heard = Hearing(web)
     try:
         async with asyncio.timeout(lookup.timeout_s):
-            return await finder.find(web, lookup)
+            found = await finder.find(heard, lookup)
+        return msgspec.structs.replace(found, from_cache=heard.from_cache)
     except TimeoutError:
         raise WebError("timeout", "deadline", url="") from None

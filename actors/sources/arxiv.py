@@ -6,6 +6,7 @@ from ...config.settings import ArxivEndpoint, Thresholds
 from ...events.work import Work, normal_arxiv
 from ..web.exchange import Role, Web
 from .finding import Candidate, Found, Lookup, distinct, host_of
+from .preference import Preference
 
 
 class Arxiv:
@@ -13,16 +14,19 @@ class Arxiv:
 
     name = "arxiv_pdf"
 
-    def __init__(self, settings: ArxivEndpoint, thresholds: Thresholds) -> None:
+    def __init__(self, settings: ArxivEndpoint, thresholds: Thresholds, wanted: Preference) -> None:
         self._endpoint = settings.endpoint.rstrip("/")
         self._thresholds = thresholds
+        self._wanted = wanted
 
     def __repr__(self) -> str:
         return f"Arxiv({self._endpoint!r})"
 
     def lacks(self, lookup: Lookup) -> str | None:
-        """It needs an arXiv id, which may stand in a DOI or in a URL."""
-        return None if arxiv_of(lookup)[0] else "no_arxiv_id"
+        """It needs an arXiv id, which may stand in a DOI or in a URL; what it has are submitted versions."""
+        if not arxiv_of(lookup)[0]:
+            return "no_arxiv_id"
+        return None if self._wanted.wants("submittedVersion", "repository") else "unwanted_copies"
 
     def first_request(self, lookup: Lookup) -> tuple[str, Role]:
         """The opening of its first candidate."""

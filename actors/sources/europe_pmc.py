@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ...config.settings import EuropePmcEndpoint, Thresholds
@@ -23,10 +23,14 @@ from .finding import (
     records_of,
     text_of,
 )
+from .preference import DEFAULT, Preference
 
 OPEN_CODES = frozenset({"OA", "F"})
 """``availabilityCode``: open access, and free."""
 _OPEN_WORDS = frozenset({"open access", "free"})
+OWN_SITE = "europe_pmc"
+"""Its own name in ``site``, in lower case."""
+_OWN_SITES = (OWN_SITE, "pubmedcentral")
 
 
 class EuropePmc:
@@ -34,9 +38,10 @@ class EuropePmc:
 
     name = "europe_pmc_pdf"
 
-    def __init__(self, settings: EuropePmcEndpoint, thresholds: Thresholds) -> None:
+    def __init__(self, settings: EuropePmcEndpoint, thresholds: Thresholds, wanted: Preference) -> None:
         self._endpoint = settings.endpoint.rstrip("/")
         self._thresholds = thresholds
+        self._wanted = wanted
 
     def __repr__(self) -> str:
         return f"EuropePmc({self._endpoint!r})"
@@ -55,7 +60,9 @@ class EuropePmc:
         url, _ = self.first_request(lookup)
         answer = await metadata(web, self.name, url, lookup, accept="application/json")
         accepted(answer, self._thresholds)
-        return from_answer(answer, full_texts(answer.body, lookup.work, truncated=answer.truncated))
+        return from_answer(
+            answer, full_texts(answer.body, lookup.work, truncated=answer.truncated, wanted=self._wanted)
+        )
 
 
 def query_of(work: Work) -> str:
@@ -68,10 +75,11 @@ def query_of(work: Work) -> str:
     return f"EXT_ID:{work.pmid} AND SRC:MED" if work.pmid else ""
 
 
-def full_texts(body: bytes, work: Work, *, truncated: bool = False) -> Found:
+def full_texts(body: bytes, work: Work, *, truncated: bool = False, wanted: Preference = DEFAULT) -> Found:
     """The PDFs that a search answer names for a work. Never raises.
 
-    Europe PMC's own copies come first, then the others as the record has them, open access before free.
+    Europe PMC's own copies come first, then the others as the record has them, open access before free; a
+    preference for another version goes before that, as far as a version is stated.
     """
     answer = json_object(body)
     if isinstance(answer, str):
@@ -85,20 +93,17 @@ def full_texts(body: bytes, work: Work, *, truncated: bool = False) -> Found:
     mine = [result for result in results if _is_of(result, work)]
     if not mine:
         return nothing("other_work")
-    locations = [location for result in mine for location in _open_locations(result)]
-    pdfs = [location for location in locations if text_of(location, "documentStyle").lower() == "pdf"]
-    candidates = distinct(_candidate(location) for location in sorted(pdfs, key=_rank))
-    seen = distinct_urls(
-        page
-        for location in locations
-        if text_of(location, "documentStyle").lower() == "html"
-        and (page := web_url(text_of(location, "url")))
+    every = [copy for result in mine for copy in _open_copies(result)]
+    copies = [copy for copy in every if wanted.wants(copy.version, copy.host)]
+    pdfs = sorted((copy for copy in copies if copy.style == "pdf"), key=lambda copy: _rank(copy, wanted))
+    candidates = distinct(
+        Candidate(url=copy.url, rule=f"europe_pmc_{copy.site}", version=copy.version) for copy in pdfs
     )
-    reason = "" if candidates else "no_pdf_location" if locations else "no_oa_location"
+    missing = "no_pdf_location" if copies else "unwanted_copies" if every else "no_oa_location"
     return Found(
         candidates=candidates,
-        reason=reason,
-        seen=seen,
+        reason="" if candidates else missing,
+        seen=distinct_urls(copy.url for copy in copies if copy.style == "html" and copy.url),
         identified=_identified(mine[0], work),
         meta={"results": len(mine)},
     )
@@ -115,24 +120,62 @@ def _is_of(result: dict[str, Any], work: Work) -> bool:
     return next((mine == theirs for mine, theirs in zip(asked, said, strict=True) if mine and theirs), True)
 
 
-def _open_locations(result: dict[str, Any]) -> list[dict[str, Any]]:
+class _Copy(NamedTuple):
+    """One open full text of a result."""
+
+    url: str
+    style: str
+    """``pdf``, ``html``, ``doi``."""
+    site: str
+    code: str
+    version: str
+    """As far as the result states it."""
+
+    @property
+    def host(self) -> str:
+        """The kind of its host, as far as the site's name says it."""
+        return "repository" if self.site in _OWN_SITES else ""
+
+
+def _open_copies(result: dict[str, Any]) -> list[_Copy]:
+    """The open full texts that a result lists, and the rendered PDF of an article that it says to hold."""
     listed = result.get("fullTextUrlList")
     locations = records_of(listed, "fullTextUrl") if isinstance(listed, dict) else []
-    return [
-        location
-        for location in locations
-        if text_of(location, "availabilityCode").upper() in OPEN_CODES
-        or text_of(location, "availability").lower() in _OPEN_WORDS
-    ]
+    copies = [_copy(location, result) for location in locations if _is_open(location)]
+    pmcid = normal_pmcid(text_of(result, "pmcid"))
+    if pmcid and text_of(result, "inEPMC") == "Y" and text_of(result, "hasPDF") == "Y":
+        url = f"https://europepmc.org/articles/{pmcid}?pdf=render"
+        copies.append(_Copy(url, "pdf", OWN_SITE, "F", _version(OWN_SITE, result)))
+    return copies
 
 
-def _rank(location: dict[str, Any]) -> tuple[bool, bool]:
-    return text_of(location, "site") != "Europe_PMC", text_of(location, "availabilityCode").upper() != "OA"
+def _is_open(location: dict[str, Any]) -> bool:
+    is_open = text_of(location, "availabilityCode").upper() in OPEN_CODES
+    return is_open or text_of(location, "availability").lower() in _OPEN_WORDS
 
 
-def _candidate(location: dict[str, Any]) -> Candidate:
+def _copy(location: dict[str, Any], result: dict[str, Any]) -> _Copy:
     site = text_of(location, "site").lower()[:30] or "site"
-    return Candidate(url=web_url(text_of(location, "url")) or "", rule=f"europe_pmc_{site}")
+    return _Copy(
+        url=web_url(text_of(location, "url")) or "",
+        style=text_of(location, "documentStyle").lower(),
+        site=site,
+        code=text_of(location, "availabilityCode").upper(),
+        version=_version(site, result),
+    )
+
+
+def _version(site: str, result: dict[str, Any]) -> str:
+    """A preprint's copies are submitted versions; an author manuscript is what the archives hold of it."""
+    if text_of(result, "source").upper() == "PPR":
+        return "submittedVersion"
+    flags = ("authMan", "epmcAuthMan", "nihAuthMan")
+    manuscript = any(text_of(result, flag).upper() == "Y" for flag in flags)
+    return "acceptedVersion" if manuscript and site in _OWN_SITES else ""
+
+
+def _rank(copy: _Copy, wanted: Preference) -> tuple[tuple[int, int, int], bool]:
+    return wanted.rank(copy.version, best=copy.site == OWN_SITE), copy.code != "OA"
 
 
 def _identified(result: dict[str, Any], work: Work) -> Work | None:

@@ -18,7 +18,7 @@ from ...events.keys import canonical_url
 from ...events.work import Work
 from ..web.exchange import Answer, Request, Role, Web, WebError
 
-CANDIDATES_MAX = 12
+CANDIDATES_MAX = 32
 """Candidates of one source's turn; a record that lists more is cut."""
 SEEN_MAX = 12
 """Landing URLs that one source hands on."""
@@ -69,6 +69,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The last HTTP status; 0 when nothing was asked."""
     host: str = ""
     retry_count: int = 0
+    from_cache: bool | None = None
+    """Whether all that was asked was answered by the HTTP cache; None when nothing was asked."""
     meta: dict[str, str | int] = {}
 
 
@@ -230,6 +232,8 @@ REASONS: dict[str, Reason] = {
         "No title that Crossref knows is near enough to the one given.",
         "Look the DOI up and add it to the list.",
     ),
+    "no_pmid": Reason("The work has no PMID, which this source needs.", "Add the PMID to the list."),
+    "no_pmcid": Reason("The work has no PMCID, which this source needs.", "Add the PMCID to the list."),
     "no_arxiv_id": Reason("The work has no arXiv id.", _NOTHING),
     "no_identifier": Reason("The work has no DOI, PMID or PMCID.", "Add an identifier to the list."),
     "no_url": Reason("No URL of the work is known yet.", "Add a URL or a DOI to the list."),
@@ -246,6 +250,10 @@ REASONS: dict[str, Reason] = {
     "truncated_answer": Reason("The service's answer was larger than quire reads.", _NOTHING),
     "no_oa_location": Reason("The service knows no open copy of this work.", _NOTHING),
     "no_pdf_location": Reason("The service knows open pages of this work, but no PDF.", _NOTHING),
+    "unwanted_copies": Reason(
+        "The copies there are of a version or host that sources.candidates leaves out.",
+        "Add it to sources.candidates if you would take it.",
+    ),
     "no_pdf_in_pmc": Reason("The work is in PMC without a PDF.", _NOTHING),
     "not_in_pmc": Reason("The work is not in the open-access part of PMC.", _NOTHING),
     "embargoed": Reason("The work is in PMC under an embargo.", "Try again after the embargo."),
@@ -288,6 +296,10 @@ REASONS: dict[str, Reason] = {
     "empty": Reason("The file is empty.", _LATER),
     "no_pdf_header": Reason("The file does not begin as a PDF.", _NOTHING),
     "md5_mismatch": Reason("The bytes are not those whose MD5 the source states.", _LATER),
+    "other_article": Reason(
+        "The PDF is whole, but its text shows neither the work's DOI nor its title.",
+        "Look at the PDF by hand; --verify-title warn stores such PDFs and tells of them.",
+    ),
     "part_changed": Reason("The bytes on the disk are not those that were streamed.", _LATER),
     "bad_range": Reason("The server sent another part of the file than it was asked for.", _LATER),
     # what quire itself decided
@@ -313,7 +325,10 @@ REASONS: dict[str, Reason] = {
     "breaker_open": Reason("The host failed repeatedly and is left alone for a while.", _LATER),
     "rate_wait": Reason("The host's rate limit asks for a wait.", _LATER),
     "offline": Reason("quire runs in offline mode.", "Run again without --offline."),
-    "asked_already": Reason("Another source was asking for the same URL.", _NOTHING),
+    "asked_already": Reason("The same URL was asked already, here or by another source.", _NOTHING),
+    "walled_host": Reason(
+        "Its host had just shown a browser check or a captcha, so it was not asked.", _OPEN_IN_BROWSER
+    ),
     "not_a_pdf": Reason("The URL gave something else than a PDF.", _NOTHING),
     "html_instead": Reason("The URL gave a web page instead of a PDF.", _NOTHING),
     "empty_body": Reason("The URL gave nothing.", _LATER),

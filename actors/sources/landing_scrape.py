@@ -11,8 +11,10 @@ from ...events.keys import canonical_url
 from ...events.work import Work
 from ..web.exchange import Answer, Request, Role, Web, WebError
 from ..web.page_repairs import web_url
-from ..web.page_rules import PDF_PATH
+from ..web.page_rules import PAGE_IS_PDF, PDF_PATH
+from ..web.walls import HOST_WALLS
 from .finding import Candidate, Found, Lookup, accepted, distinct, distinct_urls, host_of, quoted_doi
+from .preference import Preference
 
 _HTML_KINDS = (
     "",
@@ -30,6 +32,10 @@ async def inline(work: Callable[[], Found]) -> Found:
     return work()
 
 
+RESOLVERS = ("doi.org", "dx.doi.org", "hdl.handle.net")
+"""Hosts whose pages lead on to others."""
+
+
 class LandingScrape:
     """The source ``landing_scrape_pdf``."""
 
@@ -39,6 +45,7 @@ class LandingScrape:
         self,
         settings: LandingOptions,
         thresholds: Thresholds,
+        wanted: Preference,
         *,
         doi: DoiEndpoint,
         aside: Callable[[Callable[[], Found]], Awaitable[Found]] = inline,
@@ -47,6 +54,7 @@ class LandingScrape:
         self._depth_max = settings.depth_max
         self._resolver = doi.endpoint.rstrip("/")
         self._thresholds = thresholds
+        self._wanted = wanted
         self._aside = aside
 
     def __repr__(self) -> str:
@@ -87,30 +95,39 @@ class LandingScrape:
         return trail.found(self._candidates_max)
 
     def _starts(self, lookup: Lookup) -> tuple[str, ...]:
-        """URLs to begin at: the work's own, landing pages seen (newest first), else the resolver."""
-        seen = [url for url in reversed(lookup.seen) if not PDF_PATH.search(url)]
+        """URLs to begin at: the work's own, landing pages as seen (the best copy's first), the resolver last.
+
+        A resolver's URL is behind the others also where a source saw it: its turn was before this one.
+        """
+        seen = [url for url in lookup.seen if not PDF_PATH.search(url)]
+        seen.sort(key=lambda url: host_of(url) in RESOLVERS)
         resolver = (
             [f"{self._resolver}/{quoted_doi(lookup.work.doi)}"]
             if lookup.work.doi and not lookup.pages
             else []
         )
         known = (lookup.work.url, *seen, *resolver)
-        return distinct_urls(clean for url in known if (clean := web_url(url)))
+        clean = (web_url(url) for url in known if self._wanted.wants_page(url))
+        return distinct_urls(url for url in clean if url)
 
     async def _next_page(self, web: Web, lookup: Lookup, trail: _Trail) -> Answer | None:
         if trail.at_hand:
             return trail.at_hand.popleft()
-        url = trail.next_url()
-        if url is None:
+        step = trail.next_step()
+        if step is None:
             return None
+        url, page = step
         answer = await web.fetch(
             Request(
                 url=url,
                 role="landing",
                 source=self.name,
                 retries_max=lookup.retries_max,
-                deadline_s=lookup.timeout_s,
+                # One page that hangs leaves time for the others.
+                deadline_s=lookup.timeout_s / (2 if trail.waiting else 1),
                 robots=lookup.robots,
+                referer=page.url if page else "",
+                cookies=page.cookies if page else (),
                 accept="text/html,application/xhtml+xml,application/pdf;q=0.9,*/*;q=0.5",
             )
         )
@@ -121,7 +138,7 @@ class LandingScrape:
         """What one page gives; pages to follow come as ``seen``."""
         from ..web.page import read_page  # lxml is felt at start-up
 
-        if answer.content_type not in _HTML_KINDS:
+        if answer.content_type not in _HTML_KINDS and not answer.body.startswith(b"%PDF-"):
             return Found(candidates=(), reason="not_html")
         reading = read_page(answer, links_max=self._candidates_max)
         if not reading.reason.startswith("blocked_"):
@@ -129,11 +146,14 @@ class LandingScrape:
         candidates = tuple(
             Candidate(url=link.url, rule=link.rule, referer=answer.url, cookies=answer.cookies)
             for link in reading.links
+            if self._wanted.wants_page(link.url)
         )
-        settled = int(any(link.declared for link in reading.links) and not reading.sold)
+        unwanted = reading.links and not candidates
+        declared = any(link.declared or link.rule == PAGE_IS_PDF for link in reading.links)
+        settled = int(declared and not reading.sold)
         return Found(
             candidates=candidates,
-            reason=reading.reason,
+            reason="unwanted_copies" if unwanted else reading.reason,
             seen=reading.follow,
             identified=reading.identified,
             meta={"settled": settled},
@@ -145,12 +165,14 @@ class _Trail:
 
     def __init__(self, lookup: Lookup, starts: tuple[str, ...]) -> None:
         self.at_hand = deque(lookup.pages)
-        self.waiting = deque(starts)
+        self.waiting: deque[tuple[str, Answer | None]] = deque((url, None) for url in starts)
+        """URLs to read, with the page that led to each."""
         self.read: list[tuple[Answer, Found]] = []
         self.settled = False
         self._work = lookup.work
         self._met = {_identity(url) for url in lookup.seen}
         self._visited: set[str] = set()
+        self._walled: set[str] = set()
         for page in lookup.pages:
             self.visit(page)
 
@@ -161,27 +183,33 @@ class _Trail:
         """Remember a page and the redirects to it, so that none is fetched twice."""
         self._visited.update(_identity(url) for url in (*answer.hops, answer.url))
 
-    def next_url(self) -> str | None:
-        """The next URL that has not been visited."""
+    def next_step(self) -> tuple[str, Answer | None] | None:
+        """The next URL that has not been visited and stands behind no wall, with the page that led to it."""
         while self.waiting:
-            url = self.waiting.popleft()
-            if _identity(url) not in self._visited:
+            url, page = self.waiting.popleft()
+            if _identity(url) not in self._visited and host_of(url) not in self._walled:
                 self._visited.add(_identity(url))
-                return url
+                return url, page
         return None
 
     def add(self, answer: Answer, found: Found) -> None:
         """Take in what a page gave; its frames and refreshes are read before other pages."""
         self.read.append((answer, found))
-        self.waiting.extendleft(reversed(found.seen))
-        fresh = any(_identity(candidate.url) not in self._met for candidate in found.candidates)
+        if found.reason in HOST_WALLS:
+            self._walled.add(host_of(answer.url))
+        self.waiting.extendleft((url, answer) for url in reversed(found.seen))
+        fresh = any(self._is_fresh(candidate) for candidate in found.candidates)
         self.settled = self.settled or (bool(found.meta.get("settled")) and fresh)
+
+    def _is_fresh(self, candidate: Candidate) -> bool:
+        """Whether a candidate is not known from before, where it failed; a page that is a PDF did not."""
+        return candidate.rule == PAGE_IS_PDF or _identity(candidate.url) not in self._met
 
     def found(self, candidates_max: int) -> Found:
         """Everything found: pages that declare a PDF first, URLs that were met before last."""
         by_page = sorted((found for _, found in self.read), key=lambda found: not found.meta.get("settled"))
         every = distinct((c for found in by_page for c in found.candidates), at_most=10 * candidates_max)
-        ordered = sorted(every, key=lambda candidate: _identity(candidate.url) in self._met)[:candidates_max]
+        ordered = sorted(every, key=lambda candidate: not self._is_fresh(candidate))[:candidates_max]
         reasons = [found.reason for _, found in self.read if found.reason]
         spent = (
             "too_many_pages" if self.waiting or any(found.seen for _, found in self.read) else "no_pdf_link"

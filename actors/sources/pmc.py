@@ -9,8 +9,11 @@ one folder per version of an article (``PMC{id}.{version}/``) and one record eac
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import msgspec
 
 from ...config.settings import PmcEndpoints, Thresholds
 from ...events.work import Work, normal_doi, normal_pmcid, normal_pmid
@@ -29,10 +32,14 @@ from .finding import (
     records_of,
     text_of,
 )
+from .preference import Preference
 
+LISTINGS_MAX = 3
+"""Parts of one listing that are asked for; the bucket gives a thousand keys at a time."""
 VERSIONS_MAX = 2
 """Versions whose record is read, newest first; an older one may have the PDF that the newest lacks."""
 _KEY = re.compile(rb"<(?:Key|Prefix)>\s*(?:metadata/)?(PMC\d{1,9})\.(\d{1,4})(?:/|\.json)")
+_NEXT = re.compile(rb"<NextContinuationToken>([^<>\s]{1,2000})</NextContinuationToken>")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -41,10 +48,11 @@ class Pmc:
 
     name = "pmc_pdf"
 
-    def __init__(self, settings: PmcEndpoints, thresholds: Thresholds) -> None:
+    def __init__(self, settings: PmcEndpoints, thresholds: Thresholds, wanted: Preference) -> None:
         self._bucket = settings.endpoint.rstrip("/")
         self._id_converter = settings.id_converter
         self._thresholds = thresholds
+        self._wanted = wanted
 
     def __repr__(self) -> str:
         return f"Pmc({self._bucket!r})"
@@ -52,6 +60,8 @@ class Pmc:
     def lacks(self, lookup: Lookup) -> str | None:
         """It needs a PMCID, or a PMID or DOI to look one up."""
         work = lookup.work
+        if not self._wanted.wants("", "repository"):
+            return "unwanted_copies"
         return None if work.pmcid or work.pmid or work.doi else "no_identifier"
 
     def first_request(self, lookup: Lookup) -> tuple[str, Role]:
@@ -76,11 +86,12 @@ class Pmc:
                 return from_answer(answer, nothing(named))
             learned, pmcid, retries = named, named.pmcid, answer.retry_count
         found = await self._in_bucket(web, lookup, pmcid)
-        identified = learned if learned and lookup.work.merged(learned) != lookup.work else None
+        if found.identified:
+            learned = learned.merged(found.identified) if learned else found.identified
         return Found(
             candidates=found.candidates,
             reason=found.reason,
-            identified=identified,
+            identified=learned if learned and lookup.work.merged(learned) != lookup.work else None,
             status=found.status,
             host=found.host,
             retry_count=found.retry_count + retries,
@@ -88,20 +99,43 @@ class Pmc:
         )
 
     async def _in_bucket(self, web: Web, lookup: Lookup, pmcid: str) -> Found:
-        answer = accepted(await self._ask(web, lookup, self._listing_url(pmcid)), self._thresholds)
-        versions = versions_listed(answer.body, pmcid)
+        """The PDF of the newest version that has a wanted one; why not, of the newest version alone."""
+        answer, versions = await self._versions(web, lookup, pmcid)
         found = from_answer(answer, nothing("not_in_pmc" if _is_listing(answer.body) else "other_shape"))
-        for version in versions[:VERSIONS_MAX]:
+        for number, version in enumerate(versions[:VERSIONS_MAX]):
             url = f"{self._bucket}/metadata/{pmcid}.{version}.json"
             answer = await self._ask(web, lookup, url)
-            if answer.status != 404:
-                accepted(answer, self._thresholds)
-            found = from_answer(
-                answer, pdf_of(answer.body, self._bucket) if answer.status != 404 else nothing("not_in_pmc")
-            )
+            if answer.status == 404:
+                read = nothing("not_in_pmc")
+            else:
+                read = self._read(accepted(answer, self._thresholds), pmcid)
+            if read.candidates or not number:
+                found = from_answer(answer, read)
             if found.candidates:
                 break
         return found
+
+    async def _versions(self, web: Web, lookup: Lookup, pmcid: str) -> tuple[Answer, list[int]]:
+        """The listing's last part, and the versions that all its parts name, newest first."""
+        url, versions = self._listing_url(pmcid), set[int]()
+        for _ in range(LISTINGS_MAX):
+            answer = accepted(await self._ask(web, lookup, url), self._thresholds)
+            versions.update(versions_listed(answer.body, pmcid))
+            token = _NEXT.search(answer.body)
+            if token is None:
+                break
+            more = quote(unescape(token.group(1).decode("utf-8", "replace")), safe="")
+            url = f"{self._listing_url(pmcid)}&continuation-token={more}"
+        return answer, sorted(versions, reverse=True)
+
+    def _read(self, answer: Answer, pmcid: str) -> Found:
+        """What a version's record gives of the article asked for."""
+        found = pdf_of(answer.body, self._bucket)
+        named = found.identified
+        learned = named if named and named.pmcid == pmcid else None
+        if any(not self._wanted.wants(candidate.version) for candidate in found.candidates):
+            return nothing("unwanted_copies", identified=learned)
+        return msgspec.structs.replace(found, identified=learned)
 
     async def _ask(self, web: Web, lookup: Lookup, url: str) -> Answer:
         return await metadata(web, self.name, url, lookup)
@@ -117,6 +151,7 @@ def converted(body: bytes, work: Work) -> Work | str:
         return answer
     if not isinstance(answer.get("records"), list):
         return "not_known" if text_of(answer, "status") == "error" else "other_shape"
+    foreign = False
     for record in records_of(answer, "records"):
         learned = Work(
             doi=normal_doi(text_of(record, "doi")) or "",
@@ -124,14 +159,14 @@ def converted(body: bytes, work: Work) -> Work | str:
             pmid=normal_pmid(text_of(record, "pmid")) or "",
         )
         if not _may_be(learned, work):
-            return "other_work"
-        if learned.pmcid:
+            foreign = True
+        elif learned.pmcid:
             return (
                 "embargoed"
                 if text_of(record, "live").lower() == "false" or record.get("live") is False
                 else learned
             )
-    return "not_in_pmc"
+    return "other_work" if foreign else "not_in_pmc"
 
 
 def _may_be(learned: Work, work: Work) -> bool:
@@ -168,7 +203,17 @@ def pdf_of(body: bytes, bucket: str) -> Found:
         version="acceptedVersion" if record.get("is_manuscript") is True else "publishedVersion",
         md5=_md5_of(named, record),
     )
-    return Found(candidates=(candidate,))
+    return Found(candidates=(candidate,), identified=_named_in(record))
+
+
+def _named_in(record: dict[str, Any]) -> Work | None:
+    """The identifiers in a version's record."""
+    named = Work(
+        doi=normal_doi(text_of(record, "doi")) or "",
+        pmcid=normal_pmcid(text_of(record, "pmcid")) or "",
+        pmid=normal_pmid(text_of(record, "pmid")) or "",
+    )
+    return named if named.identifiers() else None
 
 
 def https_of(url: str, bucket: str) -> str | None:

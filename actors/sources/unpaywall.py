@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ...config.settings import Thresholds, UnpaywallEndpoint
 from ...events.work import Work, normal_arxiv, normal_doi, normal_pmcid
@@ -25,6 +25,7 @@ from .finding import (
     records_of,
     text_of,
 )
+from .preference import DEFAULT, Preference
 
 _PMC_PLACES = (
     re.compile(r"ncbi\.nlm\.nih\.gov/(?:pmc/)?articles/(?:PMC)?(\d{1,9})\b", re.IGNORECASE),
@@ -39,9 +40,10 @@ class Unpaywall:
 
     name = "unpaywall_pdf"
 
-    def __init__(self, settings: UnpaywallEndpoint, thresholds: Thresholds) -> None:
+    def __init__(self, settings: UnpaywallEndpoint, thresholds: Thresholds, wanted: Preference) -> None:
         self._endpoint = settings.endpoint.rstrip("/")
         self._thresholds = thresholds
+        self._wanted = wanted
 
     def __repr__(self) -> str:
         return f"Unpaywall({self._endpoint!r})"
@@ -65,22 +67,31 @@ class Unpaywall:
         if refused:
             return from_answer(answer, nothing(refused))
         accepted(answer, self._thresholds)
-        return from_answer(answer, copies(answer.body, lookup.work, truncated=answer.truncated))
+        return from_answer(
+            answer, copies(answer.body, lookup.work, truncated=answer.truncated, wanted=self._wanted)
+        )
 
 
 def refusal(answer: Answer) -> str:
     """The reason in a refusal that is an answer: an unknown DOI, or an address it does not take."""
-    if answer.status == 404:
+    status = answer.status
+    if 200 <= status < 300:  # an error said in the body alone
+        record = json_object(answer.body) if b'"error"' in answer.body[:4096] else ""
+        if isinstance(record, dict) and record.get("error") is True:
+            said = text_of(record, "HTTP_status_code")
+            status = int(said) if re.fullmatch(r"\d{3}", said, re.ASCII) else 404
+    if status == 404:
         return "not_known"
-    if answer.status == 422 and b"email" in answer.body[:4096].lower():
+    if status == 422 and b"email" in answer.body[:4096].lower():
         return "email_refused"
     return ""
 
 
-def copies(body: bytes, work: Work, *, truncated: bool = False) -> Found:
+def copies(body: bytes, work: Work, *, truncated: bool = False, wanted: Preference = DEFAULT) -> Found:
     """The copies that a record names. Never raises.
 
-    Order: the best location, then repositories, then publishers, each as the record has them.
+    Order: as ``wanted`` has it; by default the best location, then repositories, then publishers, and among
+    equals the published version first. The pages of its locations are seen in the same order.
     """
     record = json_object(body)
     if isinstance(record, str):
@@ -91,32 +102,44 @@ def copies(body: bytes, work: Work, *, truncated: bool = False) -> Found:
         return nothing("other_shape")
     if work.doi and normal_doi(record["doi"]) != work.doi:
         return nothing("other_work")
-    locations = _in_order(record)
-    candidates = distinct(_candidate(location) for location in locations)
+    every = _in_order(record, wanted)
+    locations = [location for location in every if wanted.wants(*_kind(location))]
+    candidates = distinct(map(_candidate, locations)) or distinct(map(_page_that_is_one, locations))
     seen = distinct_urls(page for location in locations for page in _pages(location))
-    reason = "" if candidates else "no_pdf_location" if locations else "no_oa_location"
+    missing = "no_pdf_location" if locations else "unwanted_copies" if every else "no_oa_location"
     return Found(
         candidates=candidates,
-        reason=reason,
+        reason="" if candidates else missing,
         seen=seen,
-        identified=_identified(record, locations, work),
+        identified=_identified(record, every, work),
         meta={"locations": len(locations), "oa_status": text_of(record, "oa_status")[:40]},
     )
 
 
-def _in_order(record: dict[str, Any]) -> list[dict[str, Any]]:
-    listed = records_of(record, "oa_locations")
-    repositories = [location for location in listed if location.get("host_type") == "repository"]
-    others = [location for location in listed if location.get("host_type") != "repository"]
-    return records_of(record, "best_oa_location", at_most=1) + repositories + others
+def _in_order(record: dict[str, Any], wanted: Preference) -> list[dict[str, Any]]:
+    """Its locations, the best one twice: as the best, and among the others."""
+    best = [(location, True) for location in records_of(record, "best_oa_location", at_most=1)]
+    listed = [(location, False) for location in records_of(record, "oa_locations")]
+    ordered = sorted(best + listed, key=lambda one: wanted.rank(*_kind(one[0]), best=one[1]))
+    return [location for location, _ in ordered]
+
+
+def _kind(location: dict[str, Any]) -> tuple[str, str]:
+    """Its version and the kind of its host, as the record states them."""
+    return text_of(location, "version")[:40], text_of(location, "host_type")[:20]
 
 
 def _candidate(location: dict[str, Any]) -> Candidate:
-    return Candidate(
-        url=web_url(text_of(location, "url_for_pdf")) or "",
-        rule=f"unpaywall_{text_of(location, 'host_type')[:20] or 'location'}",
-        version=text_of(location, "version")[:40],
-    )
+    version, host = _kind(location)
+    url = web_url(text_of(location, "url_for_pdf")) or ""
+    return Candidate(url=url, rule=f"unpaywall_{host or 'location'}", version=version)
+
+
+def _page_that_is_one(location: dict[str, Any]) -> Candidate:
+    """The plain URL of a location that ends as a PDF's; it counts where no location names a PDF."""
+    url = web_url(text_of(location, "url")) or ""
+    is_pdf = urlsplit(url).path.lower().endswith(".pdf")
+    return Candidate(url=url if is_pdf else "", rule="unpaywall_url", version=_kind(location)[0])
 
 
 def _pages(location: dict[str, Any]) -> list[str]:

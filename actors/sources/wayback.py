@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from ...config.settings import Thresholds, WaybackEndpoints
 from ..web.exchange import Answer, Role, Web, WebError
 from ..web.page_repairs import web_url
@@ -27,6 +29,7 @@ from .finding import (
     metadata,
     nothing,
 )
+from .preference import Preference
 
 URLS_MAX = 3
 """URLs whose captures are asked for."""
@@ -58,22 +61,25 @@ class Wayback:
 
     name = "wayback_pdf"
 
-    def __init__(self, settings: WaybackEndpoints, thresholds: Thresholds) -> None:
+    def __init__(self, settings: WaybackEndpoints, thresholds: Thresholds, wanted: Preference) -> None:
         self._cdx = settings.cdx
         self._availability = settings.availability
         self._replay = settings.replay.rstrip("/")
         self._thresholds = thresholds
+        self._wanted = wanted
 
     def __repr__(self) -> str:
         return f"Wayback({self._cdx!r})"
 
     def lacks(self, lookup: Lookup) -> str | None:
         """It needs a URL that somebody met, or the work's own."""
-        return None if worth_asking(lookup) else "no_url"
+        if self._urls(lookup):
+            return None
+        return "unwanted_copies" if worth_asking(lookup) else "no_url"
 
     def first_request(self, lookup: Lookup) -> tuple[str, Role]:
         """The CDX question for the first URL."""
-        return self._cdx_url(worth_asking(lookup)[0]), "metadata"
+        return self._cdx_url(self._urls(lookup)[0]), "metadata"
 
     async def find(self, web: Web, lookup: Lookup) -> Found:
         """The newest PDF captures of the URLs seen; what one question fails at is asked of the next.
@@ -81,7 +87,7 @@ class Wayback:
         Raises:
             WebError: no question was answered.
         """
-        urls = worth_asking(lookup)
+        urls = self._urls(lookup)
         candidates: list[Candidate] = []
         last: Found | None = None
         failure: WebError | None = None
@@ -89,11 +95,13 @@ class Wayback:
         questions += [
             (self._available_url(url), self._from_availability) for url in urls if _ARTIFACT.search(url)
         ]
-        for question, read in questions:
+        for number, (question, read) in enumerate(questions, 1):
             if candidates and read == self._from_availability:
                 break
+            # One question that hangs leaves time for the others, of another host among them.
+            share = 1 if number == len(questions) else 2
             try:
-                answer = await self._ask(web, lookup, question)
+                answer = await self._ask(web, lookup, question, timeout_s=lookup.timeout_s / share)
             except WebError as error:
                 failure = failure or error
                 continue
@@ -113,8 +121,12 @@ class Wayback:
             meta={"urls": len(urls)},
         )
 
-    async def _ask(self, web: Web, lookup: Lookup, url: str) -> Answer:
-        answer = await metadata(web, self.name, url, lookup)
+    def _urls(self, lookup: Lookup) -> tuple[str, ...]:
+        """The URLs to ask for, without those of versions that nobody wants."""
+        return tuple(url for url in worth_asking(lookup) if self._wanted.wants_page(url))
+
+    async def _ask(self, web: Web, lookup: Lookup, url: str, *, timeout_s: float) -> Answer:
+        answer = await metadata(web, self.name, url, msgspec.structs.replace(lookup, timeout_s=timeout_s))
         return answer if _EXCLUDED.search(answer.body[:4096]) else accepted(answer, self._thresholds)
 
     def _cdx_url(self, url: str) -> str:
@@ -127,9 +139,7 @@ class Wayback:
     def _from_cdx(self, answer: Answer) -> Found:
         if _EXCLUDED.search(answer.body[:4096]):
             return nothing("capture_excluded")
-        return self._found(
-            captures(answer.body), "wayback_cdx", "html_answer" if _is_html(answer.body) else "no_capture"
-        )
+        return self._found(captures(answer.body), "wayback_cdx", silence(answer.body))
 
     def _from_availability(self, answer: Answer) -> Found:
         closest = available(answer.body)
@@ -159,8 +169,13 @@ def _is_resolver(url: str) -> bool:
     return host_of(url) in ("doi.org", "dx.doi.org", "hdl.handle.net")
 
 
-def _is_html(body: bytes) -> bool:
-    return body[:512].lstrip().lower().startswith((b"<!doctype", b"<html"))
+def silence(body: bytes) -> str:
+    """The reason of a CDX answer that names no PDF: no capture, or no such answer at all. Never raises."""
+    if body[:512].lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "html_answer"
+    lines = [line[:LINE_CHARS_MAX].split() for line in body.split(b"\n", LINES_MAX)[:LINES_MAX]]
+    is_table = any(len(fields) >= FIELDS_MIN and fields[1].isdigit() for fields in lines)
+    return "no_capture" if is_table or not body.strip() else "malformed_answer"
 
 
 def captures(body: bytes) -> list[Capture]:

@@ -12,6 +12,7 @@ from ...config.settings import Download as DownloadSettings
 from ...config.settings import Thresholds
 from ...config.settings import Web as WebSettings
 from ..runtime.ports import Clock
+from .cache import HttpCache
 from .call import REDIRECTS, Arrival, Call
 from .download import OpenDownload
 from .encoding import SNIFF_BYTES, Body, InflateError, looks_like_html, looks_like_text, shows_pdf
@@ -33,10 +34,12 @@ class AnswerReader:
         thresholds: Thresholds,
         download: DownloadSettings,
         sender: Sender,
+        cache: HttpCache,
         traffic: Traffic,
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._cache = cache
         self._thresholds = thresholds
         self._download = download
         self._sender = sender
@@ -117,10 +120,9 @@ class AnswerReader:
     # -- bodies ---------------------------------------------------------------------------------------
 
     def _body(self, call: Call, arrival: Arrival) -> Body:
+        count = _uncounted if arrival.is_stored else self._traffic.came
         try:
-            return Body(
-                arrival.response, ratio_max=self._settings.inflate_ratio_max, count=self._traffic.came
-            )
+            return Body(arrival.response, ratio_max=self._settings.inflate_ratio_max, count=count)
         except InflateError as error:
             raise call.failed(error, arrival.url, status=arrival.status) from error
 
@@ -146,7 +148,10 @@ class AnswerReader:
             raise call.failed(error, arrival.url, status=arrival.status) from error
         finally:
             await arrival.response.aclose()
-        return arrival.answer(call, bytes(content[:bytes_max]), truncated=len(content) > bytes_max)
+        answer = arrival.answer(call, bytes(content[:bytes_max]), truncated=len(content) > bytes_max)
+        if not arrival.lost:
+            await self._cache.keep(arrival.visits, answer)
+        return answer
 
     async def _head(self, call: Call, arrival: Arrival, pieces: AsyncIterator[bytes]) -> bytes:
         head = b""
@@ -193,3 +198,7 @@ class AnswerReader:
             retry_after_s=self._sender.retry_after_s(answer.headers.get("retry-after", "")),
             page=page,
         )
+
+
+def _uncounted(size: int) -> None:
+    """Bytes that did not come off the wire are no traffic."""

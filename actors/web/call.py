@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -15,6 +16,9 @@ from .exchange import Answer, Request, WebError
 from .guard import Place
 from .redaction import redact_text, redact_url
 from .transport import AddressRefused, CertificateRefused, NameNotFound, ShortBody, TlsFailed
+
+if TYPE_CHECKING:
+    from .cache import Visit
 
 DETAIL_CHARS_MAX = 300
 """As much of a foreign message is kept."""
@@ -105,6 +109,8 @@ class Arrival(msgspec.Struct, frozen=True):
     cookies: Cookies
     lost: bool
     """The way led from a page to the bare home page: what was asked for is not there."""
+    visits: tuple[Visit, ...] = ()
+    """Each hop's dealings with the cache, the last one this answer's."""
 
     @property
     def url(self) -> str:
@@ -127,7 +133,13 @@ class Arrival(msgspec.Struct, frozen=True):
             hops=self.hops,
             retry_count=call.retry_count,
             cookies=self.cookies.taken(),
+            from_cache=bool(self.visits) and all(visit.is_hit for visit in self.visits),
         )
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the body comes from the cache, not off the wire."""
+        return bool(self.visits) and self.visits[-1].is_stored
 
     @property
     def length(self) -> int | None:

@@ -1,6 +1,6 @@
 """The one way to the network: what each request passes before it is sent, and what each answer becomes.
 
-Each hop: canonicalise → address guard → manners (offline, robots, breaker, limiter) → send → tell the
+Each hop: canonicalise → address guard → manners (offline, robots, breaker, cache, limiter) → send → tell the
 breaker. One retry layer stands around the whole chain of hops, inside the request's deadline. Whatever
 comes back, an unusual answer is a ``WebError`` with a reason; only a defect of quire, or a stand-in that is
 down, is another exception.
@@ -26,6 +26,8 @@ from ...events.facts import BreakerChanged
 from ..runtime.ports import NANOSECONDS, Clock, Random, Scheduler
 from .answers import AnswerReader
 from .breaker import Breakers
+from .cache import HttpCache, Visit
+from .cache_store import CacheStore
 from .call import Arrival, Call, location
 from .cookies import Cookies
 from .download import OpenDownload
@@ -35,6 +37,7 @@ from .manners import Manners
 from .sending import Sender, Traffic, WebStatistics, stand_in_of
 from .slots import Slots
 from .transport import Transport
+from .walls import stands
 
 T = TypeVar("T")
 RETRY_WAIT_MAX_S = 60.0
@@ -46,7 +49,8 @@ class WebClient:
     """The web port: one pool, one set of breakers and robots rules for the whole process.
 
     ``slots`` counts what the limits allow, for all who share it (a library's ``SlotTable``), or for this
-    client alone where it is left out; it is closed with the client. ``on_breaker`` is called on whatever
+    client alone where it is left out; it is closed with the client. ``cache`` is where answers are kept that
+    may be used again (RFC 9111); without it none are. ``on_breaker`` is called on whatever
     thread a breaker changed, and must not block.
 
     Raises:
@@ -65,6 +69,7 @@ class WebClient:
         scheduler: Scheduler,
         on_breaker: Callable[[BreakerChanged], None],
         slots: Slots | None = None,
+        cache: CacheStore | None = None,
     ) -> None:
         if settings.pacing == "none" and not settings.stand_in:
             raise UsageError(
@@ -73,6 +78,7 @@ class WebClient:
         self._settings = settings
         self._clock = clock
         self._random = random
+        self._scheduler = scheduler
         stand_in = stand_in_of(settings)
         self._guard = Guard(settings.allow_hosts, rehearsal=stand_in is not None)
         self._transport = Transport(
@@ -91,6 +97,7 @@ class WebClient:
             clock=clock,
             fetch=self._fetched,
             slots=slots,
+            has_cache=cache is not None and settings.cache.enabled,
         )
         self._sender = Sender(
             settings,
@@ -100,11 +107,21 @@ class WebClient:
             traffic=self._traffic,
             stall_s=download.stall_s,
         )
+        self.cache = HttpCache(
+            settings.cache,
+            cache,
+            headers=self._sender.headers,
+            clock=clock,
+            aside=scheduler.aside,
+            contact=settings.contact_email or "",
+            disconnected=self._manners.is_disconnected,
+        )
         self._reader = AnswerReader(
             settings,
             thresholds=thresholds,
             download=download,
             sender=self._sender,
+            cache=self.cache,
             traffic=self._traffic,
             clock=clock,
         )
@@ -164,7 +181,7 @@ class WebClient:
                     raise last from None
                 last = error
                 wait_s = self._retry_wait_s(error)
-                if retry_count == request.retries_max or not self._is_worth_it(call, error, wait_s):
+                if retry_count == request.retries_max or not await self._is_worth_it(call, error, wait_s):
                     raise
             self._traffic.retries += 1
             await asyncio.sleep(wait_s)
@@ -178,11 +195,15 @@ class WebClient:
             await arrival.response.aclose()
             raise
 
-    def _is_worth_it(self, call: Call, error: WebError, wait_s: float) -> bool:
+    async def _is_worth_it(self, call: Call, error: WebError, wait_s: float) -> bool:
         """Whether another try may end otherwise, in time, and past the breaker."""
         # Whoever answers a range with a lie does so again: the caller starts anew, without a range.
         may_pass = error.outcome == "retryable" and error.reason != "bad_range"
-        return may_pass and wait_s < call.left_s() and self._manners.breaker_wait_s(error.url) <= wait_s
+        if not may_pass or wait_s >= call.left_s() or self._manners.breaker_wait_s(error.url) > wait_s:
+            return False
+        page = error.page
+        # A wall stands however often one asks; only who asks as a browser gets past it.
+        return page is None or not await self._scheduler.aside(lambda: stands(page, call.request.url))
 
     def _retry_wait_s(self, error: WebError) -> float:
         backoff_s = self._settings.retry_base_ms / 1000 * 2.0 ** min(error.retry_count, 16)
@@ -197,6 +218,7 @@ class WebClient:
         cookies = Cookies(request.cookies)
         asked = first = self._placed(call, lambda: place(request.url), request.url)
         hops: list[str] = []
+        visits: list[Visit] = []
         seen: set[tuple[str, object]] = set()
         while True:
             if request.role == "landing":
@@ -205,11 +227,12 @@ class WebClient:
             if question in seen:
                 raise call.error("nonretryable", "redirect_loop", asked.url)
             seen.add(question)
-            response = await self._hop(call, asked, cookies)
+            visit, response = await self._hop(call, asked, cookies)
+            visits.append(visit)
             leads_to = location(response)
             if leads_to is None:
                 lost = bool(hops) and asked.is_bare_home and not first.is_bare_home
-                return Arrival(asked, response, tuple(hops), cookies, lost)
+                return Arrival(asked, response, tuple(hops), cookies, lost, tuple(visits))
             await response.aclose()
             hops.append(asked.url)
             if len(hops) > self._settings.redirects_max:
@@ -224,10 +247,21 @@ class WebClient:
             raise call.error("nonretryable", error.reason, url, detail=error) from error
         return asked
 
-    async def _hop(self, call: Call, asked: Place, cookies: Cookies) -> httpx.Response:
-        permit = await self._manners.admit(call, asked)
-        response = await self._sender.send(call, asked, cookies, permit)
-        set_cookies = response.headers.get_list("set-cookie")
-        if set_cookies:
-            cookies.take(asked.host, set_cookies, wall_ns=self._clock.wall_ns())
-        return response
+    async def _hop(self, call: Call, asked: Place, cookies: Cookies) -> tuple[Visit, httpx.Response]:
+        """One request, or none where the cache has the answer; a second one where a 304 confirmed another."""
+        visit = self.cache.visit(call.request, asked, cookies.header(asked.host))
+        response: httpx.Response | None = None
+        while response is None:
+            permit = await self._manners.admit(call, asked, cached=visit.answers)
+            if permit is None:
+                return visit, visit.response()
+            came = await self._sender.send(call, asked, cookies, permit, visit.conditions)
+            set_cookies = came.headers.get_list("set-cookie")
+            if set_cookies:
+                cookies.take(asked.host, set_cookies, wall_ns=self._clock.wall_ns())
+            try:
+                response = await visit.judged(came)
+            except BaseException:
+                await came.aclose()
+                raise
+        return visit, response

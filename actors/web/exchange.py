@@ -32,6 +32,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the file that are held already; ``open`` asks for the rest alone."""
     if_range: str = ""
     """The strong validator kept with them (``ranges.strong_validator``); without one, all is asked for."""
+    cached: bool = True
+    """It may be answered from the HTTP cache, and kept there, where its role allows that."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The URLs passed through before ``url``."""
     retry_count: int = 0
     cookies: tuple[tuple[str, str, str], ...] = ()
+    from_cache: bool = False
+    """No request was sent for it: each hop was answered by the HTTP cache."""
 
     @property
     def content_type(self) -> str:

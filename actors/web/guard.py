@@ -127,8 +127,10 @@ def place(url: str) -> Place:
     if "@" in authority:
         raise BadUrl("address_refused", "the URL holds credentials")
     host, port = _host_and_port(authority)
-    target = rest if rest.startswith("/") else "/" + rest
-    return Place(scheme, host, _port(port, scheme), _encoded(target))
+    target = _encoded(rest if rest.startswith("/") else "/" + rest)
+    if len(target) > URL_CHARS_MAX:
+        raise BadUrl("bad_url", f"longer than {URL_CHARS_MAX} characters as it would travel")
+    return Place(scheme, host, _port(port, scheme), target)
 
 
 def _host_and_port(authority: str) -> tuple[str, str]:

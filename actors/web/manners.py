@@ -1,7 +1,7 @@
 """The manners of the network: what every request passes before it is sent.
 
-In order: offline mode, robots.txt where the request respects it, the host's breaker, the host's limit. Who
-passes holds a breaker's permit, and must report how the request ended.
+In order: offline mode, robots.txt where the request respects it, the host's breaker, the cache, the host's
+limit. Who passes holds a breaker's permit, and must report how the request ended.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Manners:
     """Offline mode, robots rules and breakers of the whole process, and limits as far as ``slots`` reach.
 
     ``fetch`` gets a robots.txt, given a request and the most bytes to read; it passes these same manners.
+    ``has_cache``: there is a cache to answer from while offline.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Manners:
         clock: Clock,
         fetch: Fetch,
         slots: Slots | None,
+        has_cache: bool = False,
     ) -> None:
         self._settings = settings
+        self._has_cache = has_cache
         self._gates = gates
         self._breakers = breakers
         self._clock = clock
@@ -58,8 +61,10 @@ class Manners:
 
     def gate(self, url: str, role: Role) -> Gate | None:
         """Whether a request would be held back now; without I/O, from any thread."""
-        if not self._may_go_online(role):
+        if not self._may_begin(role):
             return Gate("offline", 0.0)
+        if self.is_disconnected:
+            return None
         try:
             asked = place(url)
         except BadUrl:
@@ -81,29 +86,45 @@ class Manners:
         """Let go of what the limits hold open."""
         self._limits.close()
 
-    async def admit(self, call: Call, asked: Place) -> Permit:
-        """Wait until a request may be sent.
+    async def admit(
+        self, call: Call, asked: Place, *, cached: Callable[[], Awaitable[bool]]
+    ) -> Permit | None:
+        """Wait until a request may be sent; None when none is needed, since ``cached`` has the answer.
 
         Raises:
             WebError: it may not, or not soon enough.
         """
         role = call.request.role
         if not self._may_go_online(role):
+            # Nothing is sent, so that neither robots.txt nor the breaker has a say.
+            if self.is_disconnected and await cached():
+                return None
             raise call.error("skipped", "offline", asked.url, detail=self._gates.offline_behavior)
         crawl_delay_s = await self._robots_asked(call, asked) if call.request.robots else 0.0
         permit = self._permit(call, asked)
-        if not self._paced:
-            return permit
         try:
-            await self._turn_taken(call, asked, crawl_delay_s)
+            if await cached():
+                self._breakers.report(permit, "unused")
+                return None
+            if self._paced:
+                await self._turn_taken(call, asked, crawl_delay_s)
         except BaseException:
             self._breakers.report(permit, "unused")
             raise
         return permit
 
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether all is answered from the cache or not at all."""
+        only = self._gates.offline_behavior == "cache_only"
+        return self._has_cache and self._settings.offline and only
+
     def _may_go_online(self, role: Role) -> bool:
         allowed = self._gates.offline_behavior == "metadata_only" and role == "metadata"
         return not self._settings.offline or allowed
+
+    def _may_begin(self, role: Role) -> bool:
+        return self._may_go_online(role) or (self.is_disconnected and role != "artifact")
 
     # -- robots ---------------------------------------------------------------------------------------
 
@@ -141,6 +162,7 @@ class Manners:
             retries_max=call.request.retries_max,
             deadline_s=call.left_s(),
             accept="text/plain,*/*;q=0.8",
+            cached=False,  # the rules made of it have a cache of their own
         )
         try:
             answer = await self._fetch(request, ROBOTS_BYTES_MAX)

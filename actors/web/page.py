@@ -40,7 +40,7 @@ from .page_repairs import (
     web_url,
     within,
 )
-from .page_rules import ANCHORS, DECLARED, FRAMES, NEVER_FOLLOWED, PDF_PATH, SCRIPTS
+from .page_rules import ADDRESSES, ANCHORS, DECLARED, FRAMES, NEVER_FOLLOWED, PAGE_IS_PDF, PDF_PATH, SCRIPTS
 from .walls import Sight, wall_of
 
 PAGE_BYTES_MAX = 5 * 1024 * 1024
@@ -94,7 +94,7 @@ def read_page(answer: Answer, *, asked: str = "", links_max: int = LINKS_MAX) ->
     """
     body = answer.body[:PAGE_BYTES_MAX]
     if body.lstrip()[:5] == b"%PDF-" or answer.content_type == "application/pdf":
-        return Reading(url=answer.url, links=(Link(answer.url, "page_is_pdf"),))
+        return Reading(url=answer.url, links=(Link(answer.url, PAGE_IS_PDF),))
     if not body.strip():
         return Reading(url=answer.url, reason="empty_page")
     sight = Sight(answer, asked)
@@ -328,7 +328,8 @@ class _Page:
         for rule in ANCHORS:
             if within(host, rule.hosts):
                 for anchor in islice(tree.xpath(rule.xpath), LINKS_MAX):
-                    url = joined(self.base, anchor.get("href") or anchor.get("data-href") or "")
+                    found = (joined(self.base, anchor.get(name) or "") for name in ADDRESSES)
+                    url = next((address for address in found if address), None)
                     if url:
                         yield from self._mended(url, rule.name)
 

@@ -179,7 +179,7 @@ def same_article(one: str, other: str) -> bool:
 SUPPLEMENT = re.compile(
     r"suppl|[_-]supp?\b|supp_?file|supp_?info|supporting|moesm|/esm/|mmc\d|[_-]sm\.pdf|appendix|media-\d|_si_?\d*\.pdf"
     r"|figures?[_.-]|[_-]figures?\b|slides|poster|checklist|reporting-summary|peer-?review|/toc\b|cover-?letter"
-    r"|author.?guide|instructions|copyright.?form|agreement|flyer|user-?guide|first.?page|frontmatter|front-matter",
+    r"|author.?guide|author.?feedback|meta.?review|instructions|copyright.?form|agreement|flyer|user-?guide|first.?page|frontmatter|front-matter",
     re.IGNORECASE,
 )
 """URLs of what stands beside the article and is not it."""

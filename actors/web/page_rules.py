@@ -14,6 +14,9 @@ PDF_PATH = re.compile(
 )
 """URLs that look like a PDF's."""
 
+PAGE_IS_PDF = "page_is_pdf"
+"""The rule of a page that is the PDF itself."""
+
 DECLARED: tuple[tuple[str, str], ...] = (
     ("citation_pdf_url", "citation_pdf_url"),
     ("bepress_citation_pdf_url", "bepress_pdf"),
@@ -42,6 +45,8 @@ REPAIRS: tuple[Repair, ...] = (
         "aha_download", ("ahajournals.org",), r"^(/doi/)(?:e?pdf|reader)(/[^?]+)$", r"\1pdf\2?download=true"
     ),
     Repair("epdf", (), r"/doi/(?:epdf|reader|pdfplus)/", "/doi/pdf/"),
+    Repair("highwire_framed", (), r"\.pdf\+html$", ".pdf"),
+    Repair("core_reader", ("core.ac.uk",), r"^/reader/(\d+)/?$", r"/download/pdf/\1.pdf"),
     Repair("embedded_view", (), r"[?&]embed(?:ded)?=true$", ""),
     Repair(
         "drive_download",
@@ -88,7 +93,15 @@ REWRITES: tuple[Rewrite, ...] = (
     ),
     Rewrite("mdpi_pdf", ("mdpi.com",), r"(/[\dXx-]{9}/\d+/\w+/\w+)(?:/html?)?", r"\1/pdf"),
     Rewrite("peerj_pdf", ("peerj.com",), r"/(articles|preprints)/((?:[a-z]+-)?\d+(?:v\d+)?)", r"/\1/\2.pdf"),
-    Rewrite("osf_download", ("osf.io",), r"(?:/preprints(?:/\w+)?)?/([a-z\d]{5}(?:_v\d+)?)", r"/\1/download"),
+    Rewrite("rxiv_early_pdf", ("biorxiv.org",), r"(/content/early/\d{4}/\d\d/\d\d/\w+)", r"\1.full.pdf"),
+    Rewrite("researchsquare_pdf", ("researchsquare.com",), r"(/article/rs-\d+/v\d+)", r"\1.pdf"),
+    Rewrite("preprints_download", ("preprints.org",), r"(/manuscript/\d+\.\d+/v\d+)", r"\1/download"),
+    Rewrite(
+        "osf_download",
+        ("osf.io", "psyarxiv.com"),
+        r"(?:/preprints(?:/\w+)?)?/([a-z\d]{5}(?:_v\d+)?)",
+        r"/\1/download",
+    ),
     Rewrite("jmir_pdf", ("jmir.org",), r"(/\d{4}/\d+/e\d+)", r"\1/pdf"),
     Rewrite("protocols_io_pdf", ("protocols.io",), r"(/view/[\w.-]+)", r"\1.pdf"),
     Rewrite(
@@ -116,11 +129,66 @@ REWRITES: tuple[Rewrite, ...] = (
         r"(?:/journals/[\w-]+)?/articles/(10\.3389/[\w.]+)(?:/(?:full|abstract))?",
         r"/articles/\1/pdf",
     ),
-    Rewrite("acl_pdf", ("aclanthology.org",), r"/([A-Z]\d{2}-\d{4}|\d{4}\.[\w-]+\.\d+)", r"/\1.pdf"),
+    Rewrite(
+        "acl_pdf",
+        ("aclanthology.org", "aclweb.org"),
+        r"((?:/anthology)?)/([A-Z]\d{2}-\d{4}|\d{4}\.[\w-]+\.\d+)",
+        r"\1/\2.pdf",
+    ),
+    Rewrite("pmlr_pdf", ("proceedings.mlr.press",), r"(/v\d+)/([\w-]+)\.html", r"\1/\2/\2.pdf"),
+    Rewrite(
+        "neurips_pdf",
+        ("nips.cc", "neurips.cc"),
+        r"(/paper(?:_files/paper)?/\d{4})/hash/([0-9a-z]+)-Abstract((?:-\w+)*)\.html",
+        r"\1/file/\2-Paper\3.pdf",
+    ),
+    Rewrite(
+        "bmc_counter",
+        ("biomedcentral.com", "springeropen.com"),
+        r"/(?:articles?|track/pdf)/(10\.\d+/[^/]+)",
+        r"/counter/pdf/\1.pdf",
+    ),
+    Rewrite(
+        "rsc_pdf",
+        ("pubs.rsc.org",),
+        r"(/[a-z-]+/content)/article(?:landing|html)/(.+)",
+        r"\1/articlepdf/\2",
+    ),
+    Rewrite(
+        "hindawi_download",
+        ("hindawi.com",),
+        r"/journals/(\w+)/(\d{4})/(\d+)",
+        r"https://downloads.hindawi.com/journals/\1/\2/\3.pdf",
+    ),
+    Rewrite("aps_pdf", ("journals.aps.org",), r"/(\w+)/abstract/(10\..+)", r"/\1/pdf/\2"),
+    Rewrite(
+        "cell_pdf",
+        ("cell.com", "thelancet.com"),
+        r"(?:/journals)?/[\w-]+/(?:fulltext|abstract)/(S[\w()-]+)",
+        r"/action/showPdf?pii=\1",
+    ),
+    Rewrite(
+        "degruyter_pdf",
+        ("degruyter.com", "degruyterbrill.com"),
+        r"/document/doi/(10\..+)/html",
+        r"/document/doi/\1/pdf",
+    ),
+    Rewrite(
+        "thieme_pdf",
+        ("thieme-connect.com", "thieme-connect.de"),
+        r"/products/ejournals/(?:abstract|html)/(10\..+)",
+        r"/products/ejournals/pdf/\1.pdf",
+    ),
+    Rewrite("jstage_pdf", ("jst.go.jp",), r"(/article/.+)/_article(?:/-char/\w+)?", r"\1/_pdf"),
+    Rewrite("redalyc_pdf", ("redalyc.org",), r"(/journal/\d+)/(\d+)(?:/html)?", r"\1/\2/\2.pdf"),
+    Rewrite("core_download", ("core.ac.uk",), r"/(?:display|reader|outputs)/(\d+)", r"/download/pdf/\1.pdf"),
+    Rewrite("escholarship_pdf", ("escholarship.org",), r"/uc/item/(\w{8})", r"/content/qt\1/qt\1.pdf"),
     Rewrite("openreview_pdf", ("openreview.net",), r"/forum\?id=([\w-]+).*", r"/pdf?id=\1"),
     Rewrite("euclid_pdf", ("projecteuclid.org",), r"(/journals/.+?)\.(?:short|full)", r"\1.pdf"),
     Rewrite("muse_pdf", ("muse.jhu.edu",), r"((?:/pub/\d+)?/article/\d+)(?:/summary)?", r"\1/pdf"),
-    Rewrite("europepmc_render", ("europepmc.org",), r"/articles?/(PMC\d+)", r"/articles/\1?pdf=render"),
+    Rewrite(
+        "europepmc_render", ("europepmc.org",), r"/articles?/(?:PMC/)?(PMC\d+)", r"/articles/\1?pdf=render"
+    ),
     Rewrite(
         "hal_document",
         ("hal.science", "archives-ouvertes.fr"),
@@ -136,12 +204,16 @@ REWRITES: tuple[Rewrite, ...] = (
 )
 
 
+ADDRESSES = ("href", "data-href", "data-article-url")
+"""Attributes in which a link's address may stand; the first sound one counts."""
+
+
 class Anchor(NamedTuple):
     """Links of one platform, or of one habit of many."""
 
     name: str
     xpath: str
-    """Selects elements with an ``href`` (or ``data-href``, ``value``), in document order."""
+    """Selects elements with an address in one of ``ADDRESSES``, in document order."""
     hosts: tuple[str, ...] = ()
     """Domains whose pages it reads; none means any."""
 
@@ -161,6 +233,7 @@ ANCHORS: tuple[Anchor, ...] = (
     Anchor("frontiers_pdf", _classed("download-files-pdf")),
     Anchor("uchicago_pdf", _classed("ctrl--pdf")),
     Anchor("atypon_pdf", _classed("btn--pdf") + " | " + _classed("pdf-download")),
+    Anchor("silverchair_pdf", "//a[@data-article-url and contains(@class,'pdf')]"),
     Anchor("oup_pdf", _classed("article-pdfLink")),
     Anchor("mdpi_pdf", _classed("UD_ArticlePDF")),
     Anchor("acl_pdf", "//div[contains(@class,'acl-paper-link-block')]//a[contains(@href,'.pdf')][1]"),
@@ -168,6 +241,8 @@ ANCHORS: tuple[Anchor, ...] = (
     Anchor("drupal_final_paper", "//div[contains(@class,'field-name-field-final-paper-pdf')]//a"),
     Anchor("eprints_document", _classed("ep_document_link") + "[contains(@href,'.pdf')]"),
     Anchor("dspace_bitstream", "//a[contains(@href,'/bitstream') and contains(@href,'.pdf')]"
+           " | //a[contains(@href,'/bitstreams/')"
+           " and (contains(@href,'/download') or contains(@href,'/content'))]"
            " | //ds-file-download-link//a | //div[contains(@class,'file-link')]//a"),
     Anchor("invenio_file", "//a[contains(@href,'/files/') and contains(@href,'.pdf')"
            " and (contains(@href,'/record/') or contains(@href,'/records/'))]"),
@@ -182,6 +257,12 @@ ANCHORS: tuple[Anchor, ...] = (
     Anchor("dataverse_file", "//a[contains(@href,'/api/access/datafile/')]"),
     Anchor("bepress_download", "//a[@id='pdf' and contains(@href,'viewcontent.cgi')]"
            " | //div[@id='custom-fields' or @id='alpha-disp']//a[contains(@href,'viewcontent.cgi')]"),
+    Anchor("janeway_galley", "//a[contains(@href,'/galley/') and contains(@href,'/download')"
+           " and contains(translate(.,'PDF','pdf'),'pdf')]"),
+    Anchor("dergipark_file", "//a[contains(@href,'/download/article-file/')]"),
+    Anchor("figshare_download", "//a[contains(@href,'/ndownloader') or contains(@href,'//ndownloader')]"),
+    Anchor("jstor_pdf", "//*[contains(@data-href,'/stable/pdf/')]"),
+    Anchor("core_pdf", "//a[contains(@href,'/reader/') or contains(@href,'/download/')]", ("core.ac.uk",)),
     Anchor("scielo_pdf", "//a[contains(@href,'format=pdf')]"),
     Anchor("titled_pdf", "//a[@title='PDF' or @title='Download PDF' or @title='Full Text PDF']"),
     Anchor("pdf_button", "//a[@id='pdfDownloadLink' or @id='downloadPdfUrl' or @id='pdf-link']"
@@ -224,6 +305,7 @@ FRAMES: tuple[tuple[str, str], ...] = (
         "embed_pdf",
         "//embed[@type='application/pdf']/@src | //embed[@id='pdf']/@src | //embed[@id='plugin']/@src",
     ),
+    ("ieee_stamp_frame", "//iframe[contains(@src,'/stampPDF/getPDF')]/@src"),
     ("object_pdf", "//object[@type='application/pdf']/@data"),
     ("iframe_pdf", "//iframe/@src | //iframe/@data-src"),
 )

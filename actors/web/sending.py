@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from .transport import Transport
 
 BLAME_MIN_S = 1.0
 """A deadline that cuts off a host sooner than this says nothing about the host."""
+NO_CONDITIONS: Mapping[str, str] = {}
 ORIGINS_MAX = 1_024
 """Origins whose parsed form is kept."""
 
@@ -95,14 +97,23 @@ class Sender:
     def __repr__(self) -> str:
         return f"<Sender to {self._stand_in.url if self._stand_in else 'the web'} {self._traffic!r}>"
 
-    async def send(self, call: Call, asked: Place, cookies: Cookies, permit: Permit) -> httpx.Response:
+    async def send(
+        self,
+        call: Call,
+        asked: Place,
+        cookies: Cookies,
+        permit: Permit,
+        conditions: Mapping[str, str] = NO_CONDITIONS,
+    ) -> httpx.Response:
         """Send once and wait for the head of the answer, within the deadline; the permit is reported on.
+
+        ``conditions`` are header fields that ask whether a kept answer still holds.
 
         Raises:
             WebError: there is no answer.
             EnvironmentFault: the stand-in does not answer.
         """
-        request = self._request(call.request, asked, cookies)
+        request = self._request(call.request, asked, cookies, conditions)
         self._traffic.requests += 1
         left_s = call.left_s()
         try:
@@ -124,16 +135,21 @@ class Sender:
         """Seconds that a ``Retry-After`` asks for, within our bound."""
         return retry_after_s(text, wall_ns=self._clock.wall_ns(), max_s=self._settings.retry_after_max_s)
 
-    def _request(self, request: Request, asked: Place, cookies: Cookies) -> httpx.Request:
-        headers = {
+    def headers(self, request: Request, asked: Place) -> dict[str, str]:
+        """The header fields of a request but for cookies; those with an empty value are not sent."""
+        return {
             "Host": asked.site,
             "User-Agent": self._user_agent,
             "Accept": request.accept,
             "Accept-Encoding": "identity" if request.role == "artifact" else "gzip, deflate",
             "Referer": header_text(request.referer),
-            "Cookie": cookies.header(asked.host),
             **range_headers(request),
         }
+
+    def _request(
+        self, request: Request, asked: Place, cookies: Cookies, conditions: Mapping[str, str]
+    ) -> httpx.Request:
+        headers = {**self.headers(request, asked), "Cookie": cookies.header(asked.host), **conditions}
         target, like = asked.target, self._stand_in
         if like is None:
             like = _to_origin(asked.origin)

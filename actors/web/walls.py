@@ -28,6 +28,10 @@ SCANNED_BYTES = 400_000
 
 BLOCKED = ("blocked_challenge", "blocked_cookie", "blocked_login", "blocked_captcha", "paywall", "soft_404")
 """The reasons that a wall can have."""
+PAGE_KINDS = frozenset({"", "text/html", "application/xhtml+xml", "text/plain"})
+"""Media types of what may be a page for a browser."""
+HOST_WALLS = frozenset({"blocked_challenge", "blocked_captcha"})
+"""Those that stand before a whole host, and not before one page."""
 
 
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,300})", re.IGNORECASE)
@@ -233,6 +237,26 @@ def wall_of(sight: Sight, *, weak: bool = False) -> Wall | None:
 
 
 def wall_reason(answer: Answer, asked: str = "") -> str:
-    """Why a page that came where a PDF was asked for is none: a wall, or ``not_a_pdf``. Never raises."""
-    wall = wall_of(Sight(answer, asked), weak=True)
-    return wall.reason if wall else "not_a_pdf"
+    """Why a page that came where a PDF was asked for is none: a wall, or ``not_a_pdf``. Never raises.
+
+    The page of an error is a wall, or says no more than its status: the short page of an overloaded server is
+    no wall, and a 403 in few words does not say that there is no such article.
+    """
+    sight = Sight(answer, asked)
+    overloaded = answer.status == 429 or answer.status >= 500
+    wall = wall_of(sight, weak=not overloaded)
+    if wall and not (wall.reason == "soft_404" and answer.status >= 400):
+        return wall.reason
+    sold = sight.sells and not sight.is_article and not overloaded
+    return "paywall" if sold else "not_a_pdf"
+
+
+def stands(answer: Answer, asked: str = "") -> bool:
+    """Whether an error's page is a wall that another try would meet again. Never raises.
+
+    Only strong signs of a wall count: the short page of an overloaded server is none, and may pass.
+    """
+    if answer.content_type not in PAGE_KINDS:
+        return False
+    wall = wall_of(Sight(answer, asked))
+    return wall is not None and wall.reason.startswith("blocked_")
