@@ -27,6 +27,7 @@ from .runtime.ports import Clock
 from .sources.catalog import IDENTIFIER
 from .sources.finding import Finder, Lookup
 from .web.exchange import Web
+from .web.slots import Slots
 
 WAIT_MS_MIN = 1_000
 """Least time that a job held back by a gate waits, in milliseconds."""
@@ -47,8 +48,9 @@ class Desk:
         web: Web,
         holdings: Holdings,
         clock: Clock,
+        slots: Slots,
     ) -> None:
-        """``me`` is the address that the journal answers to."""
+        """``me`` is the address that the journal answers to; ``slots`` line up jobs held back by a rate."""
         self.jobs: dict[str, JobInHand] = {}
         self.to = directory
         self.settings = settings
@@ -61,7 +63,7 @@ class Desk:
         self._web = web
         self._clock = clock
         self._plan = fallback.Plan.of(settings.fallback)
-        self._pace = Pace(settings.web.limits)
+        self._pace = Pace(settings.web.limits, slots)
         self._sequence = 0
         self._uncommitted: dict[int, tuple[JobInHand, Effect | None]] = {}
 
@@ -70,13 +72,17 @@ class Desk:
 
     def skip_duplicate(self, job: JobInHand, held: Artifact) -> None:
         """The library holds already what the job leads to."""
-        artifact = Artifact(held.sha256, held.bytes, "", held.pdf_url, held.proof)
+        artifact = Artifact(held.sha256, held.bytes, "", held.pdf_url, held.proof, held.title_check)
         events = self.ends_of_turns(job, "stopped")
         if job.state is not State.PLANNED:
             now = self.now_ms()
             events += [job.summary("success", "held", now), job.resolved("OK", "held", now)]
         events += [*job.step(State.SKIPPED_DUPLICATE, artifact=artifact), LeaseReleased("held")]
         self.let_go(job, events, self.outcome(job, artifact, ""))
+
+    def refuses(self, held: Artifact) -> bool:
+        """Whether it was stored by a run that only warned of other articles, and this one refuses them."""
+        return self.settings.verify.title == "fail" and held.title_check == "mismatch"
 
     def let_go(self, job: JobInHand, events: list[Event], outcome: Outcome | None = None) -> None:
         """The last events of this take-up; once they are durable the job leaves the hand."""
@@ -227,6 +233,7 @@ class Desk:
             path=self.holdings.relative_path(sha256) if sha256 else "",
             bytes=artifact.bytes if artifact else 0,
             attempts=job.machine.attempts,
+            title_check=artifact.title_check if artifact else "",
         )
 
     def now_ms(self) -> int:

@@ -85,6 +85,8 @@ class Miss:
     url: str = ""
     status: int = 0
     retry_count: int = 0
+    wait_ms: int = 0
+    """Of a gate that was met: time until it may open; 0 where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,19 @@ class TurnInHand:
     """Its last stream went on from a part."""
     broken: int = 0
     """Streams that broke on the way and were queued again."""
+    from_cache: bool | None = None
+    """Whether all services and pages that it asked were answered by the cache; None before it asked any."""
+
+    def heard(self, from_cache: bool | None) -> None:
+        """Take in where an answer came from; None where nothing was asked."""
+        if from_cache is not None:
+            self.from_cache = from_cache and self.from_cache is not False
 
     def verdict(self, reason: str) -> Miss:
-        """The turn's end when its candidates are used up: the most telling of theirs."""
+        """The turn's end when its candidates are used up: the most telling; of gates the first to open."""
         if not self.misses:
             return Miss("no_pdf", reason or "no_candidate")
-        return max(self.misses, key=lambda miss: _TELLING[miss.outcome])
+        return max(self.misses, key=lambda miss: (_TELLING[miss.outcome], -miss.wait_ms))
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,8 @@ class Winner:
     host: str = ""
     turn: TurnInHand | None = None
     """None where a dead owner had streamed them."""
+    held: Artifact | None = None
+    """What the library holds of them for another work; nothing is streamed then."""
 
     @classmethod
     def salvaged(cls, salvage: Salvage) -> Winner:
@@ -329,11 +340,12 @@ class JobInHand:
             retry_count=miss.retry_count,
             url=public_url(miss.url) if miss.outcome == "success" else "",
             length=length,
+            from_cache=turn.from_cache is True,
             meta={**turn.meta, "candidates": turn.tried},
         )
 
 
-def _answered(ops: ledger.Ops) -> dict[str, Answered]:
+def _answered(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
     """The final answers in the ledger; a page that was to be read on died with its reader: ask anew."""
     return {
         op_id: Answered(
@@ -344,7 +356,7 @@ def _answered(ops: ledger.Ops) -> dict[str, Answered]:
     }
 
 
-def _seen(ops: ledger.Ops) -> list[str]:
+def _seen(ops: ledger.Ops[OpKind]) -> list[str]:
     """The URLs that earlier turns of the generation met; one that held a secret names nothing any more."""
     met = [url for _, op in ledger.of_kind(ops, "FALLBACK") for url in str(op.result.get("seen", "")).split()]
     return [url for url in met if "REDACTED" not in url]

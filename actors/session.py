@@ -12,22 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Quire
 from ..errors import InvariantError, QuireError, UsageError
-from ..events.facts import (
-    AnyEvent,
-    BreakerChanged,
-    LeaseReleased,
-    LibraryCreated,
-    RunFinished,
-    RunStarted,
-)
+from ..events.facts import AnyEvent, LeaseReleased, LibraryCreated, RunFinished, RunStarted
 from ..events.job import stream_of
 from ..events.projections import (
     EVERYTHING,
-    HOST_PREFIX,
     JOBS,
     LEASED,
     LIBRARY,
@@ -43,27 +35,27 @@ from ..store.lmdb_store import LmdbStore
 from ..version import VERSION
 from .admission import admitted, check_list_id
 from .directory import Directory
-from .finalizer import Finalizer
-from .holdings import Holdings
-from .lease_manager import LeaseManager
 from .messages import Came, ChunkPlanned, Drain, Idle, PlanChunk, Work
 from .outcome import Outcome, Planned, Wanted
-from .planner import Planner
-from .reconciler import Reconciler
-from .resolver import Resolver
-from .runtime.journal import Append, Journal
+from .runtime.journal import Append
 from .runtime.ports import Cancel, Clock, Random, Scheduler, SystemClock, SystemRandom
 from .runtime.scheduler import ThreadScheduler
 from .runtime.system import System
-from .sources.adapter import SourceAdapter
-from .sources.catalog import finders
+from .staff import Staff
+from .web.cache_store import CacheStore
 from .web.client import WebClient
+from .web.exchange import Answer, Request
 from .web.slot_table import SlotTable
+
+if TYPE_CHECKING:
+    import httpx
 
 CHUNK_WORKS = 500
 """Works planned in one go."""
 CHUNKS_AHEAD = 4
 """Chunks on their way at once."""
+RECORD_S = 60.0
+"""Time that an event of a session itself may take to become durable, in seconds."""
 STOP_S = 10.0
 """Time that the actors get for an orderly end, in seconds."""
 
@@ -80,6 +72,9 @@ class Session:
         clock: Clock | None = None,
         random: Random | None = None,
         scheduler: Scheduler | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        open_store: Callable[[Library, str], EventStore] | None = None,
+        process_id: int | None = None,
     ) -> None:
         """Open the library (made where there is none) and start the actors.
 
@@ -90,6 +85,9 @@ class Session:
             clock: the clock port.
             random: the chance port.
             scheduler: the port that runs everything.
+            transport: the wire of the web port, in place of sockets.
+            open_store: gives the log of a library for a run id, in place of LMDB's.
+            process_id: what the log calls this process; the system's own id where left out.
 
         Raises:
             UsageError: the folder is no library, or one of the other kind (rehearsal or real).
@@ -110,14 +108,10 @@ class Session:
         self._fault: QuireError | None = None
         self._begun_ns = self.clock.boot_ns()
         self._closed = False
+        self._transport = transport
+        self._process_id = os.getpid() if process_id is None else process_id
         self.library = Library.open(Path(settings.library), free_space_min=settings.download.free_space_min)
-        self.store: EventStore = LmdbStore(
-            self.library.events,
-            QUIRE,
-            run_id=self.run_id,
-            clock=self.clock,
-            map_size=settings.store.map_size,
-        )
+        self.store: EventStore = (open_store or self._lmdb)(self.library, self.run_id)
         lock: WorkerLock | None = None
         try:
             self._claim_library()
@@ -145,13 +139,22 @@ class Session:
 
     # What it does for its user
 
-    def plan(self, wanted: Iterable[Wanted], *, list_id: str, retry_failed: bool = False) -> Planned:
+    def plan(
+        self,
+        wanted: Iterable[Wanted],
+        *,
+        list_id: str,
+        retry_failed: bool = False,
+        since: int | None = None,
+    ) -> Planned:
         """Make the works of a list jobs, each once, and say what became of them.
 
         Args:
             wanted: the works; read once, never held as a whole.
             list_id: 16 hex digits that name the list; the same list gives the same jobs.
             retry_failed: also take up failures that would not be tried again.
+            since: the position of the log at which the list was begun, where it comes in several calls; what
+                was planned behind it is a double.
 
         Raises:
             UsageError: a work has no identifier and no title, or a URL that is none.
@@ -159,7 +162,7 @@ class Session:
         """
         check_list_id(list_id)
         self._errand += 1
-        since = self.store.head().position
+        since = self.store.head().position if since is None else since
         total = Planned()
         ahead = 0
         works = map(admitted, wanted)
@@ -203,6 +206,23 @@ class Session:
         self._interrupted = True
         self._to.leases.tell(Drain())
 
+    def fetch(self, request: Request) -> queue.SimpleQueue[Answer | BaseException]:
+        """Ask the network under all our manners; the one answer, or why there is none, comes by the queue."""
+        mail: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
+        self._scheduler.gather(self._web.fetch(request), mail.put)
+        return mail
+
+    def record(self, stream: str, event: AnyEvent) -> None:
+        """Append an event to a stream that has no epoch; it is durable when this returns.
+
+        Raises:
+            QuireError: the session had to stop.
+        """
+        try:
+            self._to.journal.ask(Append(Batch(stream, (event,)), None), timeout_s=RECORD_S)
+        except QuireError as error:
+            raise self._fault or error from error
+
     def every(self, interval_s: float, call: Callable[[], None]) -> Cancel:
         """Make a short call, which must not block, every ``interval_s`` seconds until it is cancelled."""
         return Every(self._scheduler, interval_s, call)
@@ -223,7 +243,7 @@ class Session:
             [to.leases],
             [to.resolver],
             list(to.adapters.values()),
-            [to.reconciler, to.finalizer],
+            [to.reconciler, to.finalizer, to.breakers],
         ]
         self._system.stop(phases, timeout_s=STOP_S)
         if self._fault is None:
@@ -232,6 +252,7 @@ class Session:
         late = self._system.stop([[to.journal]], timeout_s=STOP_S)
         closed = threading.Event()
         self._scheduler.gather(self._web.close(), lambda _: closed.set())
+        self._scheduler.stand_by(closed.is_set, timeout_s=STOP_S)
         closed.wait(STOP_S)
         self._scheduler.close()
         if not late:  # a journal that is still in a commit must not lose its environment under it
@@ -239,6 +260,10 @@ class Session:
         self._lock.release()
 
     # Inside
+
+    def _lmdb(self, library: Library, run_id: str) -> EventStore:
+        map_size = self.settings.store.map_size
+        return LmdbStore(library.events, QUIRE, run_id=run_id, clock=self.clock, map_size=map_size)
 
     def _claim_library(self) -> None:
         """Mark a new library as what it is; refuse one of the other kind."""
@@ -256,7 +281,7 @@ class Session:
             )
 
     def _started(self, inputs: tuple[str, ...], list_id: str) -> None:
-        event = RunStarted(self.worker, list_id, inputs, VERSION, os.getpid())
+        event = RunStarted(self.worker, list_id, inputs, VERSION, self._process_id)
         self.store.append([Batch(RUN_PREFIX + self.run_id, (event,), expected_version=0)])
 
     def _finished(self) -> None:
@@ -278,87 +303,48 @@ class Session:
         web = self._web.statistics()
         return {"requests": web.requests, "bytes": web.bytes, "retries": web.retries}
 
-    def _tell_log(self, stream: str, event: AnyEvent) -> None:
-        self._to.journal.tell(Append(Batch(stream, (event,)), None))
-
     def _start_actors(self) -> None:
-        settings, clock, scheduler = self.settings, self.clock, self._scheduler
-        self._to = to = Directory()
-        self._system = System(scheduler=scheduler, clock=clock, on_fatal=self._fatal)
-        self._web = WebClient(
+        self._system = System(scheduler=self._scheduler, clock=self.clock, on_fatal=self._fatal)
+        self._slots = SlotTable(self.library.workers / "limits", boot_id=self.clock.boot_id)
+        self._to = Directory()
+        self._web = self._web_client()
+        Staff(
+            directory=self._to,
+            settings=self.settings,
+            store=self.store,
+            library=self.library,
+            web=self._web,
+            slots=self._slots,
+            clock=self.clock,
+            scheduler=self._scheduler,
+        ).start(
+            self._system,
+            worker=self.worker,
+            run_id=self.run_id,
+            plans=self._plans.put,
+            outcomes=self._outcomes.put,
+        )
+
+    def _web_client(self) -> WebClient:
+        settings = self.settings
+        return WebClient(
             settings.web,
             thresholds=settings.fallback.thresholds,
             gates=settings.fallback.gates,
             download=settings.download,
-            clock=clock,
-            random=self._random,
-            scheduler=scheduler,
-            on_breaker=self._breaker_changed,
-            slots=SlotTable(self.library.workers / "limits", boot_id=clock.boot_id),
-        )
-        start = self._system.start
-        store, objects = self.store, self.library.objects
-        to.journal = start("journal", lambda: Journal(store, batches_max=settings.store.commit_batches_max))
-        to.reconciler = start("reconciler", lambda: Reconciler(directory=to, objects=objects))
-        catalog = finders(settings.sources, settings.fallback.thresholds, aside=scheduler.aside)
-        for name, finder in catalog.items():
-            to.adapters[name] = start(name, self._adapter(finder))
-        to.finalizer = start(
-            "finalizer",
-            lambda: Finalizer(
-                directory=to,
-                objects=objects,
-                bounds=settings.download,
-                scheduler=scheduler,
-            ),
-        )
-        to.resolver = start(
-            "resolver",
-            lambda: Resolver(
-                directory=to,
-                settings=settings,
-                finders=catalog,
-                web=self._web,
-                holdings=Holdings(store, objects),
-                clock=clock,
-                scheduler=scheduler,
-            ),
-        )
-        to.leases = start(
-            "leases",
-            lambda: LeaseManager(
-                worker=self.worker,
-                directory=to,
-                settings=settings,
-                store=store,
-                clock=clock,
-                scheduler=scheduler,
-                library=self.library,
-                watch=self._outcomes.put,
-            ),
-        )
-        to.planner = start(
-            "planner",
-            lambda: Planner(
-                directory=to, retry=settings.retry, store=store, clock=clock, report=self._plans.put
-            ),
-        )
-
-    def _adapter(self, finder: Any) -> Any:
-        replaces = iter(_first_false())
-        return lambda: SourceAdapter(
-            replaces=next(replaces),
-            finder=finder,
-            directory=self._to,
-            settings=self.settings,
-            web=self._web,
-            objects=self.library.objects,
             clock=self.clock,
+            random=self._random,
             scheduler=self._scheduler,
+            on_breaker=lambda event: self._to.breakers.tell(event),
+            slots=self._slots,
+            cache=CacheStore(
+                self.library.path / "cache",
+                bytes_max=settings.web.cache.bytes_max,
+                free_space_min=settings.download.free_space_min,
+                clock=self.clock,
+            ),
+            transport=self._transport,
         )
-
-    def _breaker_changed(self, event: BreakerChanged) -> None:
-        self._tell_log(HOST_PREFIX + event.host, event)
 
     def _fatal(self, name: str, error: BaseException) -> None:
         """An actor failed for good: whoever waits for outcomes is told, and the session ends."""
@@ -373,6 +359,7 @@ class Session:
 
     def _next(self, mail: queue.SimpleQueue[Any]) -> Any:
         """What is told next; a session that had to stop says so each time that it is asked."""
+        self._scheduler.stand_by(lambda: self._fault is not None or not mail.empty(), timeout_s=None)
         told = None if self._fault else mail.get()
         if told is None:
             raise self._fault or InvariantError("a session without a fault was told that it has one")
@@ -404,13 +391,6 @@ class Every:
         self._call()
         if self._cancel is not None:
             self._cancel = self._scheduler.later(self._interval_s, self._turn)
-
-
-def _first_false() -> Iterator[bool]:
-    """Tells the first maker of an actor from those that replace it."""
-    yield False
-    while True:
-        yield True
 
 
 def _sum(one: Planned, other: Planned) -> Planned:

@@ -18,6 +18,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "--offline": ("web", "offline"),
     "--stand-in": ("web", "stand_in"),
     "--pacing": ("web", "pacing"),
+    "--verify-title": ("verify", "title"),
     "--profile": ("fallback", "profile"),
     "--fallback-total-timeout-ms": ("fallback", "budgets", "total_timeout_ms"),
     "--fallback-max-attempts": ("fallback", "budgets", "total_attempts"),

@@ -18,9 +18,10 @@ from ..store.interface import EventStore
 from . import output
 from .library import as_line, find_job, object_path, opened
 from .story import Note, Story, Turn
-from .words import STATES, in_words, outlook_of, until, words_for
+from .words import STATES, TITLE_CHECKS, in_words, outlook_of, until, words_for
 
 _EXHAUSTED = "exhausted"
+_LOOK = "Open the PDF; with `--verify-title fail` a run refuses such a PDF and asks the next source."
 _SOURCE_WIDTH = 18
 _OUTCOME_WIDTH = 14
 
@@ -119,7 +120,9 @@ def verdict_of(row: JobRow, story: Story) -> tuple[str, list[str]]:
     """Why a work is as it is, and what could be done, each piece once."""
     means, advice = words_for(row.reason)
     if row.home and row.artifact is not None:
-        return f"{STATES[row.state]} {_held(row)}", []
+        shown = row.artifact.title_check
+        told = f"{STATES[row.state]} {_held(row)}. {TITLE_CHECKS.get(shown, '')}".rstrip(" .")
+        return told + "." * bool(shown), [_LOOK] if shown == "mismatch" else []
     if row.state is State.FAILED:
         known = story.advice() if row.reason == _EXHAUSTED else []
         known += [advice] if advice else []

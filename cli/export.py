@@ -34,6 +34,7 @@ FIELDS = {
     "generation": int,
     **dict.fromkeys(("reason", "source", "pdf_url", "sha256", "path"), str),
     **dict.fromkeys(("bytes", "attempts"), int),
+    "title_check": str,
 }
 """The fields of a job and their types, in order: those of ``library.as_line``."""
 LOOKUP_ROWS = 500

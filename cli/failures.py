@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 
 from ..actors.outcome import Wanted
-from ..events.job import JobRow, State
+from ..events.facts import JobPlanned
+from ..events.job import JobRow, State, stream_of
 from ..events.keys import job_key
-from ..events.projections import JOBS, LISTED, job_row_key, list_prefix
+from ..events.projections import JOBS, LISTED, job_id_of, job_row_key, list_prefix
 from ..store.interface import READ_LIMIT, EventStore
 from .draft import text_draft_of
-from .inputs import Entry, Frame, InputSet
+from .inputs import LISTINGS, Entry, Frame, InputSet
 
 FOLDER = "failures"
 """In the library, since nothing outside of it is ever written."""
@@ -23,7 +24,9 @@ LOOKUP_ROWS = 500
 """Jobs asked of the store at once."""
 
 
-def write_failures(store: EventStore, library: Path, *, list_id: str, inputs: InputSet | None) -> Path | None:
+def write_failures(
+    store: EventStore, library: Path, *, list_id: str, inputs: InputSet | None, name: str = "library"
+) -> Path | None:
     """Write the failed works of a list, and say where; without any the file of an earlier run is removed.
 
     Args:
@@ -33,9 +36,14 @@ def write_failures(store: EventStore, library: Path, *, list_id: str, inputs: In
         inputs: what the list was read from. Inputs of one form, with the same column names and definitions,
             give a file of that form, each record as it was given; without inputs, or with mixed ones, it is
             ``.jsonl`` in quire's names.
+        name: how the file is called where there are no inputs.
     """
     frame = _frame_of(inputs)
-    file = library / FOLDER / f"{_stem(inputs)}-{list_id[:8]}.{frame.form if frame else 'jsonl'}"
+    file = (
+        library
+        / FOLDER
+        / f"{_stem(inputs) if inputs else name}-{list_id[:8]}.{frame.form if frame else 'jsonl'}"
+    )
     if inputs is None or frame is None:
         lines = _lines_from_rows(store, list_id)
     else:
@@ -53,16 +61,15 @@ def write_failures(store: EventStore, library: Path, *, list_id: str, inputs: In
 
 
 def _frame_of(inputs: InputSet | None) -> Frame | None:
-    """What all inputs have around their records; None where they differ, or there are none."""
-    if inputs is None or len({item.form for item in inputs.inputs}) != 1:
+    """What all inputs have around their records; None where they differ, are listings, or there are none."""
+    forms = {item.form for item in inputs.inputs} if inputs else set()
+    if inputs is None or len(forms) != 1 or forms <= LISTINGS:
         return None
     frames = {item.frame() for item in inputs.inputs}
     return frames.pop() if len(frames) == 1 else None
 
 
-def _stem(inputs: InputSet | None) -> str:
-    if inputs is None:
-        return "library"
+def _stem(inputs: InputSet) -> str:
     name = Path(inputs.names[0]).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:40].strip("-") or "list"
 
@@ -90,19 +97,31 @@ def _failed_of(store: EventStore, held: list[tuple[bytes, str]], list_id: str) -
 
 
 def _lines_from_rows(store: EventStore, list_id: str) -> Iterator[str]:
-    for row in _rows_of(store, list_id):
+    for wanted, _ in failures_of(store, list_id):
+        fields: dict[str, Any] = {**msgspec.structs.asdict(wanted.work), "label": wanted.label}
+        fields.pop("arxiv_version")
+        yield msgspec.json.encode({k: v for k, v in fields.items() if v}).decode() + "\n"
+
+
+def failures_of(store: EventStore, list_id: str) -> Iterator[tuple[Wanted, JobRow]]:
+    """The failed jobs of a list, each as it was asked for, with its row.
+
+    What was learned of a work since is left out: with it, it might be another job.
+    """
+    for key, row in _rows_of(store, list_id):
         if row.state is State.FAILED:
-            fields: dict[str, Any] = {**msgspec.structs.asdict(row.work), "label": row.label}
-            fields.pop("arxiv_version")
-            yield msgspec.json.encode({k: v for k, v in fields.items() if v}).decode() + "\n"
+            (planned,) = store.read_stream(stream_of(job_id_of(key)), limit=1)
+            if isinstance(planned.event, JobPlanned):
+                yield Wanted(planned.event.work, label=row.label), row
 
 
-def _rows_of(store: EventStore, list_id: str) -> Iterator[JobRow]:
-    """The jobs of a list; all of them where no input made the list."""
+def _rows_of(store: EventStore, list_id: str) -> Iterator[tuple[bytes, JobRow]]:
+    """The jobs of a list with their keys; all of them where no input made the list."""
     every = not int(list_id, 16)
     table, prefix = (JOBS, b"") if every else (LISTED, list_prefix(list_id))
     page = store.scan(table, prefix)
     while page:
-        rows = [row for _, row in page] if every else store.rows(JOBS, [key for _, key in page])
-        yield from (row for row in rows if row is not None)
+        keys = [name if every else key for name, key in page]
+        rows = [row for _, row in page] if every else store.rows(JOBS, keys)
+        yield from ((key, row) for key, row in zip(keys, rows, strict=True) if row is not None)
         page = store.scan(table, prefix, after=page[-1][0]) if len(page) >= READ_LIMIT else []

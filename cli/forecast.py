@@ -27,7 +27,7 @@ from ..events.keys import job_key
 from ..events.projections import HostRow
 from ..events.work import Work
 
-LEARNABLE = frozenset({"no_doi", "no_arxiv_id", "no_identifier", "no_url"})
+LEARNABLE = frozenset({"no_doi", "no_pmid", "no_pmcid", "no_arxiv_id", "no_identifier", "no_url"})
 """What a source may lack now and have when its turn comes, since another one met it on the way."""
 ROUNDS_MAX = 100
 """Steps of a forecast; each ends a turn, and no plan has so many sources."""
@@ -78,7 +78,7 @@ class Forecaster:
         """``hosts``: the breakers as the library's log tells them."""
         self._settings = settings
         self._plan = fallback.Plan.of(settings.fallback)
-        self._finders = finders(settings.sources, settings.fallback.thresholds)
+        self._finders = finders(settings.sources, settings.fallback.thresholds, resolvers=settings.resolvers)
         self._manners = _manners(settings, clock, hosts)
         self._ways: dict[str, tuple[int, bool]] = {IDENTIFIER: (settings.sources.crossref.retries_max, False)}
         for name, policy in settings.fallback.policies.items():

@@ -2,7 +2,7 @@
 
 Everything streams: memory does not grow with the list. A line that cannot be used becomes a ``BadLine``
 that says what is wrong and what would be right, and the rest is read on. What a record says is the matter of
-the readers: ``lines``, ``records``, ``tables`` and ``bibliography``.
+the readers: ``lines``, ``records``, ``tables``, ``bibliography`` and the three for listings of arXiv.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from typing import IO, Any, Literal, NamedTuple, cast
 from ..actors.outcome import Wanted
 from ..errors import UsageError
 from ..events.work import parse_work
+from . import arxiv_mail
 from .bibliography import macros_in, read_bibtex, read_ris
 from .fields import BadLine, Entry
-from .lines import bare, heading, numbered, read_lines
-from .records import read_records
+from .lines import LINE_CHARS_MAX, bare, heading, numbered, read_lines
+from .records import is_record, read_records
 from .tables import SAMPLE_LINES, layout_of, read_table
 
 __all__ = ["FORMS", "BadLine", "Entry", "Form", "Frame", "Input", "InputSet"]
 
-Form = Literal["txt", "csv", "tsv", "jsonl", "bib", "ris"]
+Form = Literal["txt", "csv", "tsv", "jsonl", "bib", "ris", "mail", "page", "xml"]
+"""The last three are listings of arXiv: its mail, a saved page, an answer of its services."""
+LISTINGS: frozenset[Form] = frozenset({"mail", "page", "xml"})
+"""Forms of which quire makes no file: their works come back as records."""
 FORMS: dict[str, Form] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -53,12 +57,18 @@ READERS: dict[Form, Callable[[str, Iterator[tuple[int, str]]], Iterator[Entry]]]
     "jsonl": read_records,
     "bib": read_bibtex,
     "ris": read_ris,
+    "mail": arxiv_mail.read_mail,
 }
+"""The readers of lines; a page and XML are no lines, and their parser is loaded when it is needed."""
 SNIFF_CHARS = 64 << 10
 
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _BIBTEX = re.compile(r"^[ \t]*@[ \t]*[A-Za-z]+[ \t]*[{(]", re.MULTILINE)
 _RIS = re.compile(r"^[ \t]*TY[ \t]{1,3}-", re.MULTILINE)
+_PAGE = re.compile(
+    r"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+)
+_XML = re.compile(r"^\s*<(?:\?xml|!doctype|!--|[A-Za-z_][\w.-]*(?::[\w.-]+)?[\s>])", re.IGNORECASE)
 
 
 class Frame(NamedTuple):
@@ -93,7 +103,7 @@ class Input:
             kind = "is not a file" if self._path.exists() else "there is no such file"
             raise UsageError(f"{self.name}: {kind}")
         suffix = Path(name.lower().removesuffix(".gz")).suffix
-        if suffix == ".json":
+        if suffix == ".json" and not self._has_records():
             raise UsageError(
                 f"{self.name}: write one record per line (.jsonl): jq -c '.[]' FILE.json > FILE.jsonl"
             )
@@ -137,7 +147,7 @@ class Input:
         """
         try:
             with self.text() as text:
-                yield from READERS[self.form](self.name, numbered(text))
+                yield from _read(self.form, self.name, text)
         except _DAMAGED as error:
             raise self._damaged(error) from error
 
@@ -171,6 +181,14 @@ class Input:
     def _damaged(self, error: BaseException) -> UsageError:
         return UsageError(f"{self.name}: the compressed file is damaged: {error}")
 
+    def _has_records(self) -> bool:
+        """Whether each line is a record, whatever the file is called; arXiv's snapshot is named so."""
+        try:
+            with self.text() as text:
+                return is_record(text.readline(LINE_CHARS_MAX))
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
+
     def _sniffed(self, *, is_list: bool) -> Form:
         try:
             with self.text() as text:
@@ -180,8 +198,26 @@ class Input:
         return form_of(start, is_list=is_list)
 
 
+def _read(form: Form, name: str, text: io.TextIOWrapper) -> Iterator[Entry]:
+    if form == "page":
+        from .arxiv_page import read_page  # with lxml, which no other list needs
+
+        return read_page(name, text)
+    if form == "xml":
+        from .arxiv_xml import read_xml
+
+        return read_xml(name, text)
+    return READERS[form](name, numbered(text))
+
+
 def form_of(start: str, *, is_list: bool = False) -> Form:
     """The form of a text that begins so; ``is_list``: one column, even with a name, is no table."""
+    if _PAGE.match(start):
+        return "page"
+    if _XML.match(start):
+        return "xml"
+    if arxiv_mail.LISTING.search(start):
+        return "mail"
     lines = [line for line in start.splitlines(keepends=True) if bare(line)][:SAMPLE_LINES]
     if lines and lines[0].lstrip().startswith("{"):
         return "jsonl"

@@ -121,7 +121,7 @@ def _add_working_commands(commands: _Commands) -> None:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help=".txt .csv .tsv .jsonl .bib .ris, listings of arXiv (mail, page, Atom, OAI-PMH), all also .gz; or -",
+        help=".txt .csv .tsv .jsonl .bib .ris, listings of arXiv (mail, HTML, Atom, OAI-PMH), also .gz; or -",
     )
     run.add_argument(
         "--openalex",
@@ -195,7 +195,12 @@ def _add_log_commands(commands: _Commands) -> None:
     replay = commands.add("replay", "log:replay", "the status as of an earlier moment", common)
     replay.add_argument("--at", required=True, metavar="POSITION|TIME", help="or a time in ISO 8601")
     replay.add_argument("--json", action="store_true")
-    audit = commands.add("audit", "log:audit", "check the log's chain, its projections and every PDF", common)
+    audit = commands.add("audit", "audit:audit", "check the chain, the projections and every PDF", common)
+    audit.add_argument(
+        "action", nargs="?", choices=("seal",), help="print the head of the log, to keep elsewhere"
+    )
+    audit.add_argument("--against", metavar="SEAL", help="a kept seal: show whether the log was rolled back")
+    audit.add_argument("--key", metavar="FILE", help="a secret: the seal carries an HMAC made with it")
     audit.add_argument("--json", action="store_true")
     commands.add("rebuild", "log:rebuild", "drop the projections and fold the log anew", common)
     slo = commands.add("slo", "slo:slo", "the service levels, from the log; 1 when one is missed", common)

@@ -6,19 +6,25 @@ import argparse
 import hashlib
 import heapq
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from ..actors.outcome import Planned, Wanted
-from .inputs import BadLine, InputSet
+from .inputs import BadLine, Entry, InputSet
 from .output import many
 from .repeats import Repeats
 
 BAD_LINES_SHOWN = 20
 """Bad lines that a run prints; ``--dry-run`` prints all of them."""
+REPEATS_SHOWN = 100
+"""Works named before that ``--dry-run`` names with both places; a run counts them alone."""
 
 
 class Reader:
-    """The works of the inputs on their way to the planner; bad lines are told on the way."""
+    """The works of the inputs on their way to the planner; bad lines are told on the way.
+
+    ``more`` is what stands behind the inputs, in the same list.
+    """
 
     def __init__(
         self,
@@ -26,14 +32,19 @@ class Reader:
         args: argparse.Namespace,
         say: Callable[[str], None],
         stopped: Callable[[], bool] = lambda: False,
+        *,
+        more: Iterable[Entry] = (),
     ) -> None:
         self._inputs = inputs
+        self._more = more
         self._sample: int | None = getattr(args, "sample", None)
         self._seed: int = getattr(args, "seed", 0)
         self._say = say
         self._stopped = stopped
-        self._repeats = Repeats() if getattr(args, "dry_run", False) else None
-        self._shown_max = sys.maxsize if getattr(args, "dry_run", False) else BAD_LINES_SHOWN
+        dry_run = getattr(args, "dry_run", False)
+        self.repeats = Repeats()
+        self._repeats_left = REPEATS_SHOWN if dry_run else 0
+        self._shown_max = sys.maxsize if dry_run else BAD_LINES_SHOWN
         self.cut = False
         """Whether it was stopped before the end of the inputs."""
         self.read = 0
@@ -46,7 +57,16 @@ class Reader:
         return self._all() if self._sample is None else iter(self._drawn(self._sample))
 
     def _all(self) -> Iterator[Wanted]:
-        for entry in self._inputs.entries() if self._inputs else ():
+        yield from self.works_of(chain(self._inputs.entries() if self._inputs else (), self._more))
+        if self.bad > self._shown_max:
+            self._say(f"… and {self.bad - self._shown_max} more such lines; --dry-run names all")
+        hidden = self.repeats.twice + self.repeats.renamed - REPEATS_SHOWN
+        if self._shown_max == sys.maxsize and hidden > 0:
+            self._say(f"… and {hidden} more works that were named before")
+
+    def works_of(self, entries: Iterable[Entry]) -> Iterator[Wanted]:
+        """The works of some entries, counted, until the run is stopped; what names none is told."""
+        for entry in entries:
             if self._stopped():
                 self.cut = True
                 return
@@ -54,11 +74,11 @@ class Reader:
                 self._tell(entry.item)
                 continue
             self.read += 1
-            if self._repeats is not None and (repeat := self._repeats.told(entry)):
+            repeat = self.repeats.told(entry)
+            if repeat and self._repeats_left:
+                self._repeats_left -= 1
                 self._say(repeat)
             yield entry.item
-        if self.bad > self._shown_max:
-            self._say(f"… and {self.bad - self._shown_max} more such lines; --dry-run names all")
 
     def _drawn(self, count: int) -> list[Wanted]:
         """The works with the smallest hashes of seed and work: the same ones for the same seed and list."""
@@ -79,8 +99,13 @@ class Reader:
         return f"; {many(self.bad, 'bad line')}, named above" if self.bad else ": it is empty"
 
 
-def planned_text(planned: Planned) -> str:
-    """What became of the works of a list when they were planned."""
+def sum_of(one: Planned, other: Planned) -> Planned:
+    """What became of two parts of a list together."""
+    return Planned(**{name: getattr(one, name) + getattr(other, name) for name in Planned.__struct_fields__})
+
+
+def planned_text(planned: Planned, *, renamed: int = 0) -> str:
+    """What became of the works of a list when they were planned; ``renamed``: named again by another name."""
     parts = [f"{many(planned.works, 'work')}: {planned.new} new"]
     for count, what in (
         (planned.unfinished, "unfinished"),
@@ -88,6 +113,7 @@ def planned_text(planned: Planned) -> str:
         (planned.home, "home already"),
         (planned.failed, "failed for good or not yet due (--retry-failed takes them too)"),
         (planned.doubled, "named twice"),
+        (renamed, "named again under another name"),
     ):
         if count:
             parts.append(f"{count} {what}")

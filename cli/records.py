@@ -1,4 +1,4 @@
-"""Records as JSON, one per line: those of Unpaywall, OpenAlex and Crossref, and quire's own names."""
+"""Records as JSON, one per line: those of Unpaywall, OpenAlex, Crossref and arXiv, and quire's own names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Any
 import msgspec
 
 from ..actors.outcome import Wanted
+from ..events.work import normal_arxiv
 from .fields import BadLine, Entry, Refused, by_column, entry_of, wanted
 from .lines import check_length
 
 _EXAMPLE = '{"doi": "…"} on one line'
+_ARXIV_FIELDS = frozenset(
+    {"authors_parsed", "categories", "journal-ref", "report-no", "submitter", "update_date"}
+)
+"""Fields by which a record of arXiv's metadata snapshot is known, if one of them stands in it."""
 
 
 def read_records(file: str, lines: Iterator[tuple[int, str]]) -> Iterator[Entry]:
@@ -33,6 +38,14 @@ def read_records(file: str, lines: Iterator[tuple[int, str]]) -> Iterator[Entry]
             yield entry_of(file, number, raw, _from_record, item)
 
 
+def is_record(line: str) -> bool:
+    """Whether a line is a JSON object by itself."""
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError):
+        return False
+
+
 def _decoded(line: str) -> dict[str, Any]:
     check_length(line)
     try:
@@ -52,7 +65,7 @@ def _listed(record: dict[str, Any]) -> list[Any] | None:
 
 
 def _from_record(record: Any) -> Wanted:
-    """A record of our own, of Unpaywall, of OpenAlex or of Crossref (also in its ``message``)."""
+    """A record of our own, of Unpaywall, of OpenAlex, of arXiv or of Crossref (also in its ``message``)."""
     for envelope in ("message", "response"):
         if isinstance(record, dict) and isinstance(record.get(envelope), dict):
             record = record[envelope]
@@ -61,14 +74,42 @@ def _from_record(record: Any) -> Wanted:
     if "DOI" in record:
         return wanted({"doi": record["DOI"], "title": record.get("title")})
     if isinstance(record.get("ids"), dict) or "openalex.org/" in str(record.get("id", "")):
-        return _from_openalex(record)
+        return work_of_openalex(record)
+    if _is_arxivs(record):
+        return _from_arxiv(record)
     if "oa_locations" in record or "doi_url" in record:
         return wanted({"doi": record.get("doi"), "title": record.get("title")})
     return wanted(by_column(record.items()))
 
 
-def _from_openalex(record: dict[str, Any]) -> Wanted:
-    """https://docs.openalex.org/api-entities/works/work-object: identifiers are URLs."""
+def _is_arxivs(record: dict[str, Any]) -> bool:
+    """Whether it is of the snapshot: its ``id``, elsewhere the user's own label, is then an arXiv id."""
+    identifier = record.get("id")
+    if not isinstance(identifier, str) or normal_arxiv(identifier) is None:
+        return False
+    return not _ARXIV_FIELDS.isdisjoint(record) or {"doi", "title"} <= record.keys()
+
+
+def _from_arxiv(record: dict[str, Any]) -> Wanted:
+    """https://www.kaggle.com/datasets/Cornell-University/arxiv; ``doi`` may name several."""
+    doi = record.get("doi")
+    return wanted(
+        {
+            "arxiv_id": record["id"],
+            "doi": doi.split() if isinstance(doi, str) else None,
+            "title": record.get("title"),
+        }
+    )
+
+
+def work_of_openalex(record: dict[str, Any]) -> Wanted:
+    """The work of a record of OpenAlex, whose identifiers are URLs; its OpenAlex id is the label.
+
+    https://docs.openalex.org/api-entities/works/work-object
+
+    Raises:
+        Refused: it has no identifier and no title.
+    """
     ids = record["ids"] if isinstance(record.get("ids"), dict) else {}
     place = record.get("primary_location")
     url = place.get("landing_page_url") if isinstance(place, dict) else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..actors.openalex import Query, query_of
 from ..actors.outcome import Planned
 from ..actors.runtime.ports import SystemClock
 from ..actors.session import Session
@@ -23,6 +25,7 @@ from .inputs import InputSet
 from .library import counts_of, under
 from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from .progress import Progress
+from .query import QueryRun
 from .reading import Reader, planned_text
 from .summary import Standing, summary_text
 from .workers import PARENT_LOOK_S, Interrupts, ParentWatch, Workers, interrupts
@@ -33,17 +36,26 @@ _UNPAYWALL = "unpaywall_pdf"
 def run(args: argparse.Namespace) -> int:
     """``quire run``: bring home the works of lists."""
     settings = settings_of(args).settings
+    query = query_of(args.openalex) if args.openalex is not None else None
+    if not args.inputs and query is None:
+        raise UsageError("what shall be run? give an INPUT, - for standard input, or --openalex FILTER")
+    if args.refresh and query is None:
+        raise UsageError("--refresh asks a query anew; give it with --openalex FILTER")
     with InputSet(args.inputs) as inputs:
+        list_id = _list_id(inputs, query, args)
         if args.dry_run:
-            return dry_run(args, settings, inputs)
-        return run_list(args, settings, inputs, _list_id(inputs, args))
+            return dry_run(args, settings, inputs, query, list_id)
+        return run_list(args, settings, inputs, list_id, query)
 
 
-def _list_id(inputs: InputSet, args: argparse.Namespace) -> str:
-    """The list of the inputs; a sample is a list of its own, so that working it leaves the rest alone."""
+def _list_id(inputs: InputSet, query: Query | None, args: argparse.Namespace) -> str:
+    """The list of inputs and query; a sample is a list of its own: working it leaves the rest alone."""
+    name = inputs.list_id if inputs.inputs else ""
+    if query is not None:
+        name = query.list_id(name)
     if args.sample is None:
-        return inputs.list_id
-    return hashlib.sha256(f"{inputs.list_id}:{args.sample}:{args.seed}".encode()).hexdigest()[:16]
+        return name
+    return hashlib.sha256(f"{name}:{args.sample}:{args.seed}".encode()).hexdigest()[:16]
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -53,19 +65,26 @@ def resume(args: argparse.Namespace) -> int:
     return run_list(args, settings, None, args.worker_of or EVERYTHING)
 
 
-def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None, list_id: str) -> int:
-    """Plan the inputs, where there are any, work the list to its end, and report; returns the exit code."""
+def run_list(
+    args: argparse.Namespace,
+    settings: Quire,
+    inputs: InputSet | None,
+    list_id: str,
+    query: Query | None = None,
+) -> int:
+    """Plan inputs and query, as far as there are any, work the list, and report; returns the exit code."""
     if getattr(args, "worker_of", None) is not None:
         return _further_worker(args, settings, list_id)
-    names = inputs.names if inputs else ()
+    names = (*(inputs.names if inputs else ()), *((f"openalex:{query.text}",) if query else ()))
     _warn_of_no_address(settings)
     with interrupts() as stop, Session(settings, inputs=names, list_id=list_id) as session:
         progress = Progress(session.store, list_id, SystemClock())
-        reader = Reader(inputs, args, progress.say, lambda: bool(stop.seen))
+        list_ = _List(session, args, inputs, list_id, query, progress.say, lambda: bool(stop.seen))
+        reader = list_.reader
         timer = session.every(progress.interval_s, progress.show)
         try:
-            planned = _planned(session, reader, list_id, args, progress)
-            if inputs is not None and not reader.read and not stop.seen:
+            planned = list_.planned()
+            if inputs is not None and not planned.works and not stop.seen:
                 raise UsageError(f"{', '.join(names)}: there is no work in it{reader.blame}")
             before = Standing.of(session.store, list_id)
             with Workers(args, list_id) as workers:
@@ -73,10 +92,16 @@ def run_list(args: argparse.Namespace, settings: Quire, inputs: InputSet | None,
         finally:
             timer()
             progress.end()
-        summary = _summary(session, planned, list_id, progress.elapsed_s)
+        summary = _summary(session, planned, list_id, progress.elapsed_s, renamed=reader.repeats.renamed)
         for name, count in spent.items():
             summary[name] += count
-        file = write_failures(session.store, session.library.path, list_id=list_id, inputs=inputs)
+        file = write_failures(
+            session.store,
+            session.library.path,
+            list_id=list_id,
+            inputs=None if query else inputs,  # what a query listed has no form of its own
+            name="openalex" if query else "library",
+        )
         summary["failures_file"] = str(file) if file else ""
         # Where Ctrl-C came and all that was left was in hand, the run is done like any other.
         left = bool(stop.seen) and bool(summary["waiting"] or reader.cut)
@@ -111,18 +136,51 @@ def _further_worker(args: argparse.Namespace, settings: Quire, list_id: str) -> 
         return EXIT_INTERRUPTED if stop.seen else 0
 
 
-def _planned(
-    session: Session, reader: Reader, list_id: str, args: argparse.Namespace, progress: Progress
-) -> Planned:
-    if not hasattr(args, "inputs"):
-        jobs = sum(under(counts_of(session.store, list_id), "state").values())
-        return Planned(works=jobs, unfinished=jobs)
-    planned = session.plan(reader, list_id=list_id, retry_failed=args.retry_failed)
-    progress.say(planned_text(planned))
-    return planned
+class _List:
+    """What a run works on: the works of inputs and query on their way to the planner."""
+
+    def __init__(
+        self,
+        session: Session,
+        args: argparse.Namespace,
+        inputs: InputSet | None,
+        list_id: str,
+        query: Query | None,
+        say: Callable[[str], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._session, self._args, self._list_id, self._say = session, args, list_id, say
+        self._given = inputs is not None
+        self._query: QueryRun | None = None
+        if query is not None:
+            self._query = QueryRun(
+                session, query, list_id=list_id, refresh=args.refresh, say=say, stopped=stopped
+            )
+        drawn = self._query.entries() if self._query and args.sample is not None else ()
+        self.reader = Reader(inputs, args, say, stopped, more=drawn)
+
+    def __repr__(self) -> str:
+        return f"<_List {self._list_id}: {self.reader!r}, {self._query!r}>"
+
+    def planned(self) -> Planned:
+        """Plan all of it, and say what became of it."""
+        if not self._given:
+            jobs = sum(under(counts_of(self._session.store, self._list_id), "state").values())
+            return Planned(works=jobs, unfinished=jobs)
+        retry = self._args.retry_failed
+        if self._query is not None and self._args.sample is not None:
+            planned = self._query.plan_drawn(self.reader, retry_failed=retry)
+        else:
+            planned = self._session.plan(self.reader, list_id=self._list_id, retry_failed=retry)
+            if self._query is not None and not self.reader.cut:
+                planned = self._query.plan(self.reader, retry_failed=retry, files=planned)
+        self._say(planned_text(planned, renamed=self.reader.repeats.renamed))
+        return planned
 
 
-def _summary(session: Session, planned: Planned, list_id: str, elapsed_s: float) -> dict[str, Any]:
+def _summary(
+    session: Session, planned: Planned, list_id: str, elapsed_s: float, *, renamed: int
+) -> dict[str, Any]:
     """The object of ``--json``: states are those of the whole list, bytes and requests those of this run."""
     counts = counts_of(session.store, list_id)
     states = under(counts, "state")
@@ -142,6 +200,10 @@ def _summary(session: Session, planned: Planned, list_id: str, elapsed_s: float)
         "requests": spent.get("requests", 0),
         "elapsed_s": round(elapsed_s, 3),
         "failures_file": "",
+        "list_id": list_id,
+        "named_twice": planned.doubled,
+        "other_names": renamed,
+        "home_before": planned.home,
     }
 
 

@@ -138,6 +138,7 @@ def list_jobs(args: argparse.Namespace) -> int:
                 (state is None or row.state is state)
                 and args.reason in (None, line["reason"])
                 and args.source in (None, line["source"])
+                and args.title_check in (None, line["title_check"])
             ):
                 _print_job(line, row, as_json=args.json)
                 shown += 1
@@ -148,7 +149,12 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 def _tell_no_match(args: argparse.Namespace) -> None:
     """Nothing printed may be a slip of the pen in a filter, so it is said; a library may also be empty."""
-    asked = {"--state": args.state, "--reason": args.reason, "--source": args.source}
+    asked = {
+        "--state": args.state,
+        "--reason": args.reason,
+        "--source": args.source,
+        "--title-check": args.title_check,
+    }
     said = " ".join(f"{flag} {value}" for flag, value in asked.items() if value is not None)
     known = f"; the sources are {', '.join(SOURCES)}" if args.source not in (None, *SOURCES) else ""
     output.warn(f"no job matches {said}{known}" if said else "there is no job in this library")
@@ -166,7 +172,8 @@ def _print_job(line: dict[str, Any], row: JobRow, *, as_json: bool) -> None:
         output.say_json(line)
         return
     again = " (may be tried again)" * (row.state is State.FAILED and row.may_retry)
-    about = (line["path"] or line["reason"]) + again
+    other = " (its text does not show the work's title)" * (line["title_check"] == "mismatch")
+    about = (line["path"] or line["reason"]) + again + other
     label = f"  [{row.label}]" if row.label else ""
     output.say(f"{line['job_id'][:12]}  {line['state']:<17}  {row.work.work_id[:60]:<40}  {about}{label}")
 

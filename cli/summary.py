@@ -48,8 +48,9 @@ def summary_text(summary: dict[str, Any], counts: dict[str, int], before: Standi
         before: how it stood at the start; what other processes brought since counts as this run's.
     """
     lines = [
-        f"{output.many(summary['jobs'], 'job')} of {output.many(summary['works'], 'work')} "
-        f"in {output.human_time(summary['elapsed_s'])}: {_past(before)}{_brought(summary, before)}",
+        f"{output.many(summary['jobs'], 'job')} of {output.many(summary['works'], 'work')}"
+        f"{_repeated(summary)} in {output.human_time(summary['elapsed_s'])}: "
+        f"{_past(before)}{_brought(summary, before)}",
         f"  {output.human_bytes(summary['bytes'])} in {output.many(summary['requests'], 'request')}",
     ]
     if before.home or before.failed:
@@ -57,12 +58,28 @@ def summary_text(summary: dict[str, Any], counts: dict[str, int], before: Standi
     for title, kind in (("by source", "source"), ("failed", "reason"), ("waiting", "waiting")):
         if found := under(counts, kind):
             lines.append(f"  {title:<9}  {output.counted(found)}")
+    if others := under(counts, "title_check").get("mismatch", 0):
+        lines.append(
+            f"  {output.many(others, 'paper')} whose text does not show the work's title: "
+            "quire list --title-check mismatch"
+        )
     if summary["failures_file"]:
         lines.append(
             f"  the failures, to be fed back in: {summary['failures_file']} "
             "(with --retry-failed, also those that failed for good)"
         )
     return "\n".join(lines)
+
+
+def _repeated(summary: dict[str, Any]) -> str:
+    """Of the works of the list: how many said nothing new."""
+    told = (
+        (summary["named_twice"], "named twice"),
+        (summary["other_names"], "under another name"),
+        (summary["home_before"], "already home"),
+    )
+    said = ", ".join(f"{count} {what}" for count, what in told if count)
+    return f" ({said})" if said else ""
 
 
 def _past(before: Standing) -> str:

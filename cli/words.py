@@ -23,6 +23,7 @@ _OF_JOBS: dict[str, Reason] = {
     "owner_gone": Reason("Its worker died.", _NOTHING),
     "run_again": Reason("The list was run again.", _NOTHING),
     "retry_failed": Reason("`--retry-failed` asked for it.", _NOTHING),
+    "breaker_closed": Reason("The breaker of a host was opened for requests before its time.", _NOTHING),
 }
 """Reasons that stand with no source."""
 STATES = {
@@ -37,6 +38,15 @@ STATES = {
     "SKIPPED_DUPLICATE": "The library held what this work leads to; no PDF was asked for.",
     "FAILED": "The work failed.",
 }
+TITLE_CHECKS = {
+    "doi": "Its text shows the work's DOI.",
+    "arxiv": "Its text shows the work's arXiv id.",
+    "title": "Its text shows the work's title.",
+    "mismatch": "Its text shows neither the work's DOI nor its title: it may be another article.",
+    "no_text": "It has no text that could show the work's title.",
+    "unknown": "Whether its text is the work's cannot be told.",
+}
+"""What a PDF's text shows of the work → a sentence."""
 OUTCOMES = {
     "success": "got the PDF",
     "no_pdf": "no PDF",
@@ -114,10 +124,14 @@ def _changed(event: facts.JobStateChanged) -> str:
     if event.artifact is None:
         return said
     size = output.human_bytes(event.artifact.bytes)
-    return f"{said} {size} from {event.artifact.source or 'what was held'}, SHA-256 {event.artifact.sha256}."
+    whence = event.artifact.source or "what was held"
+    shown = TITLE_CHECKS.get(event.artifact.title_check, "") if event.state == State.FINALIZED else ""
+    return f"{said} {size} from {whence}, SHA-256 {event.artifact.sha256}. {shown}".rstrip()
 
 
 def _waiting(event: facts.JobWaiting) -> str:
+    if not event.not_before_ns:
+        return f"It need not wait any longer. {words_for(event.reason)[0]}"
     whom = f" for {', '.join(event.sources)}" if event.sources else ""
     return f"It waits{whom} {until(event.not_before_ns)}. {words_for(event.reason)[0]}"
 
@@ -183,6 +197,11 @@ def _summary(event: facts.FallbackSummary) -> str:
     return f"The search ended after {event.attempts} turns: {words_for(event.reason)[0]}"
 
 
+def _paged(event: facts.QueryPaged) -> str:
+    rest = "there are more" if event.cursor else "that was the last page"
+    return f"{event.service} listed {event.works} of {event.count} works for {event.query}; {rest}."
+
+
 WORDS: dict[type, Callable[[Any], str]] = {
     facts.JobPlanned: _planned,
     facts.JobListed: _listed,
@@ -198,6 +217,7 @@ WORDS: dict[type, Callable[[Any], str]] = {
     facts.CrashRecovery: _recovered,
     facts.FallbackAttempt: _attempt,
     facts.FallbackSummary: _summary,
+    facts.QueryPaged: _paged,
 }
 """Event → the function that puts it into a sentence; the end of an op also needs what it was about."""
 

@@ -21,9 +21,10 @@ from .facts import (
     LeaseRenewed,
     OperationCompleted,
     OperationStarted,
+    OpKind,
     WorkIdentified,
 )
-from .ledger import Op
+from .ledger import Ops
 from .record import Recorded
 from .work import Work
 
@@ -116,7 +117,7 @@ class JobRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Turns of sources, over all generations."""
     spent_ms: int = 0
     """Resolving time of this generation."""
-    ops: dict[str, Op] = {}
+    ops: Ops[OpKind] = {}
     artifact: Artifact | None = None
     version: int = 0
     """Version of the job's stream."""

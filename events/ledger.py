@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from .facts import OpCode, OperationCompleted, OperationStarted, OpKind, Value
+from .facts import OpCode, OpKind, Value
+
+K = TypeVar("K", bound=str)
+"""The kinds of effects of a domain: quire's ``OpKind``, or those of somebody else's."""
+K_co = TypeVar("K_co", bound=str, covariant=True)
 
 Recovery = Literal["again", "resume_part", "find_object"]
 
@@ -26,10 +30,10 @@ TERMINAL: frozenset[OpCode] = frozenset({"OK", "NON_RETRYABLE"})
 """Codes of results that are replayed and never redone; the others are not results."""
 
 
-class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Op(msgspec.Struct, Generic[K], frozen=True, array_like=True, gc=False):
     """One effect as the ledger knows it."""
 
-    kind: OpKind
+    kind: K
     about: dict[str, Value]
     """What the key was made of: source, attempt, url, sha256 …"""
     epoch: int
@@ -54,18 +58,56 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.code in TERMINAL
 
 
-Ops = dict[str, Op]
+Ops = dict[str, Op[K]]
 
 
-def started(ops: Ops, event: OperationStarted, *, epoch: int, time_ns: int, version: int) -> Ops:
+class Intent(Protocol[K_co]):
+    """An event that says that an effect is about to happen."""
+
+    @property
+    def op_id(self) -> str:
+        """What names the effect: the same for the same effect, whoever performs it."""
+        ...
+
+    @property
+    def kind(self) -> K_co:
+        """Its kind."""
+        ...
+
+    @property
+    def about(self) -> dict[str, Value]:
+        """What it is about."""
+        ...
+
+
+class End(Protocol):
+    """An event that says what became of an effect."""
+
+    @property
+    def op_id(self) -> str:
+        """As in its intent."""
+        ...
+
+    @property
+    def code(self) -> OpCode:
+        """How it ended."""
+        ...
+
+    @property
+    def result(self) -> dict[str, Value]:
+        """What came of it."""
+        ...
+
+
+def started(ops: Ops[K], event: Intent[K], *, epoch: int, time_ns: int, version: int) -> Ops[K]:
     """The ledger after an intent; an op that ran before is opened anew."""
     before = ops.get(event.op_id)
     repeated = before is not None and (before.repeated or before.code not in (None, "ABANDONED"))
-    op = Op(event.kind, event.about, epoch, time_ns, version=version, repeated=repeated)
+    op: Op[K] = Op(event.kind, event.about, epoch, time_ns, version=version, repeated=repeated)
     return {**ops, event.op_id: op}
 
 
-def completed(ops: Ops, event: OperationCompleted) -> Ops:
+def completed(ops: Ops[K], event: End) -> Ops[K]:
     """The ledger after an end; the end of an op that was never started changes nothing."""
     op = ops.get(event.op_id)
     if op is None:
@@ -73,15 +115,15 @@ def completed(ops: Ops, event: OperationCompleted) -> Ops:
     return {**ops, event.op_id: msgspec.structs.replace(op, code=event.code, result=event.result)}
 
 
-def in_flight(ops: Ops) -> list[tuple[str, Op]]:
+def in_flight(ops: Ops[K]) -> list[tuple[str, Op[K]]]:
     """The ops whose end is not known, in the order of their start."""
     return _in_order((op_id, op) for op_id, op in ops.items() if op.in_flight)
 
 
-def of_kind(ops: Ops, kind: OpKind) -> list[tuple[str, Op]]:
+def of_kind(ops: Ops[K], kind: K) -> list[tuple[str, Op[K]]]:
     """The ops of one kind, in the order of their start."""
     return _in_order((op_id, op) for op_id, op in ops.items() if op.kind == kind)
 
 
-def _in_order(ops: Iterable[tuple[str, Op]]) -> list[tuple[str, Op]]:
+def _in_order(ops: Iterable[tuple[str, Op[K]]]) -> list[tuple[str, Op[K]]]:
     return sorted(ops, key=lambda item: item[1].version)

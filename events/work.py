@@ -19,8 +19,8 @@ _ARXIV_OLD = re.compile(r"^([a-z-]+)(?:\.[a-z]{2})?(/[0-9]{7})(?:v([0-9]+))?$")
 _ARXIV_PREFIX = re.compile(
     r"^(?:arxiv:\s*|(?:https?://)?(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html|format)/)", re.IGNORECASE
 )
-_ARXIV_TAIL = re.compile(r"\s*\[[a-z.-]+\]$|[?#].*$", re.IGNORECASE)
-"""The subject of a citation (``[cs.CL]``), or a URL's query."""
+_ARXIV_TAIL = re.compile(r"(?<!\s)\s*\[[a-z.-]+\]$|[?#].*$", re.IGNORECASE)
+"""The subject of a citation (``[cs.CL]``), or a URL's query. Tried once for a run of blanks, not at each."""
 _ARXIV_DOI = re.compile(r"^10\.48550/arxiv\.(.+)$")
 _PMCID = re.compile(r"^(?:PMCID:?\s*)?(?:PMC)?0*([1-9][0-9]{0,8})(?:\.[0-9]+)?$", re.IGNORECASE)
 _PMC_URL = re.compile(

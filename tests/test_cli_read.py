@@ -30,6 +30,7 @@ IDENTITY = ["doi", "arxiv_id", "pmcid", "pmid", "url", "title", "label", "job_id
 LIST_NAMES = [
     *IDENTITY,
     *["state", "generation", "reason", "source", "pdf_url", "sha256", "path", "bytes", "attempts"],
+    "title_check",
 ]
 EVENT_NAMES = ["position", "stream", "version", "epoch", "time", "type", "run_id", "data"]
 
@@ -80,7 +81,7 @@ def test_every_command_has_help():
     [
         ((), "required: COMMAND"),
         (("fly",), "invalid choice"),
-        (("run",), "required: INPUT"),
+        (("run",), "what shall be run? give an INPUT"),
         (("run", "no-such.txt", "--dry-run"), "no-such.txt: there is no such file"),
         (("run", "x.txt", "--workers", "0"), "expected a number from 1"),
         (("log", "--after", "-1"), "--after: expected a number from 0 on, got '-1'; see quire log --help"),

@@ -16,15 +16,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quire.actors.outcome import Wanted
+from quire.actors.runtime.ports import SystemClock
 from quire.cli import lines as lines_module
+from quire.cli import repeats as repeats_module
 from quire.cli.failures import write_failures
 from quire.cli.inputs import BadLine, InputSet, form_of
 from quire.cli.repeats import Repeats
 from quire.errors import UsageError
+from quire.events.facts import JobLeased, JobPlanned, JobStateChanged, WorkIdentified
 from quire.events.job import JobRow, State
 from quire.events.keys import job_key
 from quire.events.projections import job_row_key
 from quire.events.work import Work
+from quire.store.domain import QUIRE
+from quire.store.library import Library
+from quire.store.lmdb_store import LmdbStore
+from quire.testing.web import Paper, World, serve
+
+sys.path.insert(0, str(Path(__file__).parent))
+from command import append, fill, here, quire, rehearsal, rehearsed
 
 LIST = "ab" * 8
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -416,6 +426,110 @@ def test_a_work_named_again_is_told_with_both_places(tmp_path):
     ]
 
 
+def test_a_work_named_again_under_another_name_is_told(tmp_path):
+    """By an identifier that both share; arXiv's own DOI and its id are one name, a stranger is none."""
+    file = tmp_path / "a.csv"
+    rows = [
+        "10.1000/a,2101.00001,7",
+        "10.48550/arXiv.2101.00001,,",
+        ",,pmid:7",
+        ",2101.00001v2,",
+        "10.1000/A,,",
+        ",,8",
+        "10.1000/b,,9",
+    ]
+    file.write_text("doi,arxiv_id,pmid\n" + "\n".join(rows) + "\n")
+    repeats = Repeats()
+    with InputSet([str(file)]) as inputs:
+        told = [said for entry in inputs.entries() if (said := repeats.told(entry))]
+    assert told == [
+        f"{file}:3: arxiv:2101.00001 is named at {file}:2 already, under another name",
+        f"{file}:4: pmid:7 is named at {file}:2 already, under another name",
+        f"{file}:5: arxiv:2101.00001 is named at {file}:3 already",
+        f"{file}:6: doi:10.1000/a is named at {file}:2 already",
+    ]
+    assert (repeats.twice, repeats.renamed) == (2, 2)
+
+
+def test_what_is_remembered_of_a_list_is_bounded(tmp_path, monkeypatch):
+    """Beyond the bound a repeat is not told; those remembered still are."""
+    monkeypatch.setattr(repeats_module, "NAMES_MAX", 3)
+    file = tmp_path / "a.txt"
+    file.write_text("".join(f"10.1000/{n}\n" for n in (1, 2, 3, 4, 4, 3)))
+    repeats = Repeats()
+    with InputSet([str(file)]) as inputs:
+        told = [said for entry in inputs.entries() if (said := repeats.told(entry))]
+    assert told == [f"{file}:6: doi:10.1000/3 is named at {file}:3 already"]
+    assert "3 names" in repr(repeats)
+
+
+def test_a_run_and_its_rehearsal_tell_what_is_named_twice(tmp_path):
+    """Counts on stderr, in the summary and as JSON; --dry-run names both places, and what is home by now."""
+    a, b = tmp_path / "a.txt", tmp_path / "b.jsonl"
+    a.write_text("10.5555/one\n10.5555/two\n10.5555/ONE\n")
+    b.write_text('{"doi": "10.5555/two"}\n{"doi": "10.5555/three", "arxiv_id": "2101.00001"}\n')
+    world = World.of(*(Paper(doi=f"10.5555/{name}") for name in ("one", "two", "three")))
+    with serve(world) as served:
+        library = tmp_path / "lib"
+        rehearsed(served.url, library, a)
+        foreseen = rehearsed(served.url, library, a, b, "--dry-run")
+        told = json.loads(foreseen.stdout)
+        done = quire("run", a, b, *(flag for flag in rehearsal(served.url, library) if flag != "--json"))
+        c = tmp_path / "c.txt"
+        c.write_text("arXiv:2101.00001\n")
+        other = rehearsed(served.url, library, b, c)
+        by_name = json.loads(rehearsed(served.url, library, c, "--dry-run").stdout)
+    assert f"{a}:3: doi:10.5555/one is named at {a}:1 already" in foreseen.stderr
+    assert f"{b}:1: doi:10.5555/two is named at {a}:2 already" in foreseen.stderr
+    assert (told["works"], told["doubled"], told["home"], told["new"]) == (5, 2, 2, 1)
+    assert "5 works: 1 new, 2 home already, 2 named twice" in done.stderr
+    assert "3 jobs of 5 works (2 named twice, 2 already home) in" in done.stdout
+    found = json.loads(other.stdout)
+    assert (found["named_twice"], found["other_names"], found["home_before"]) == (0, 1, 2)
+    assert found["skipped_duplicate"] == 1
+    assert (by_name["home"], by_name["home_by_other_name"]) == (1, 0)
+
+
+def test_a_rehearsal_names_a_bounded_number_of_repeats(tmp_path):
+    """The first hundred with their places, then how many more."""
+    file = tmp_path / "a.txt"
+    file.write_text("10.1000/a\n" * 131)
+    done = here("run", file, "--dry-run", "--library", tmp_path / "lib")
+    assert done.stderr.count("is named at") == 100
+    assert "… and 30 more works that were named before" in done.stderr
+
+
+def test_a_new_name_of_a_paper_at_home_is_foreseen(tmp_path):
+    """The library holds it by an identifier that it learned; the rehearsal says that no network is needed."""
+    library, file = tmp_path / "lib", tmp_path / "a.csv"
+    fill(library)
+    file.write_text("doi,url\n10.1000/unheard,https://x.org/a.pdf\n10.1000/else,\n")
+    found = json.loads(here("run", file, "--dry-run", "--json", "--library", library).stdout)
+    assert (found["new"], found["home_by_other_name"]) == (2, 1)
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"https://x.org/a\nhttps://x.org/b?c=1,2\n", ["url:https://x.org/a", "url:https://x.org/b?c=1,2"]),
+        (b"pmid\n12\n34\n", ["pmid:12", "pmid:34"]),
+        (b"pmid:12\nhttps://pubmed.ncbi.nlm.nih.gov/34/\n", ["pmid:12", "pmid:34"]),
+        (b'{"pmid": 12}\n{"url": "https://x.org/a"}\n', ["pmid:12", "url:https://x.org/a"]),
+        (b"TY  - JOUR\nUR  - https://x.org/a\nER  - \n", ["url:https://x.org/a"]),
+        (b"@misc{a, url={https://x.org/a}}\n", ["url:https://x.org/a"]),
+    ],
+)
+def test_urls_and_pubmed_ids_are_works_in_each_form(tmp_path, monkeypatch, data, expected, stdin):
+    """From a file with an unknown suffix and from standard input alike."""
+    if not stdin:
+        assert works(read(tmp_path, "a.lst", data)) == expected
+        return
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with InputSet(["-"]) as inputs:
+        assert works(list(inputs)) == expected
+
+
 # -- the failures, to be fed back in
 
 BOOKS = "@string{p = {10.1000}}\n@misc{a, doi = p # {/a}}\n% note\n@misc{b,\n doi = p # {/b},\n}\n@misc{c\n"
@@ -456,6 +570,22 @@ def test_the_failures_have_the_form_of_the_input(tmp_path, name):
     assert written.read_text() == expected
     with InputSet([str(written)]) as again:
         assert works(list(again)) == ["doi:10.1000/b"]
+
+
+def test_a_failure_comes_back_under_the_name_it_was_asked_by(tmp_path):
+    """What was learned of it since would make it another job: the record names the same one."""
+    library, asked = Library.open(tmp_path / "lib"), Work(pmid="77")
+    store = LmdbStore(library.events, QUIRE, run_id="r1", clock=SystemClock(), map_size=1 << 26)
+    append(store, asked, JobPlanned(asked, "pdf", asked.resolver_url, LIST, label="mine"))
+    append(store, asked, JobLeased("w1", 1, "boot"), epoch=1, opens=True)
+    learned = WorkIdentified(Work(doi="10.1000/learned", pmid="77"), "pmc_pdf")
+    append(store, asked, learned, JobStateChanged("PLANNED", "FAILED", reason="exhausted"), epoch=1)
+    written = write_failures(store, library.path, list_id=LIST, inputs=None, name="openalex")
+    store.close()
+    assert written is not None
+    assert written.name == f"openalex-{LIST[:8]}.jsonl"
+    with InputSet([str(written)]) as inputs:
+        assert list(inputs) == [Wanted(asked, label="mine")]
 
 
 def test_mixed_inputs_give_failures_as_records(tmp_path):

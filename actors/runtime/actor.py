@@ -72,6 +72,12 @@ class Actor(pykka.ThreadingActor):
         state = "stopped" if self.actor_stopped.is_set() else "running" if self._begun else "new"
         return f"<{type(self).__name__} {self.actor_inbox.name} {state}, {self.handled} handled>"
 
+    @property
+    def has_work(self) -> bool:
+        """Whether ``step`` would do something now."""
+        waits = not self._begun or self.actor_inbox.urgent or len(self.actor_inbox) > 0
+        return waits and not self.actor_stopped.is_set()
+
     # Hooks.
 
     def started(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import msgspec
 import pykka
@@ -58,16 +59,42 @@ class DeadLetterOffice:
             return DeadLetters(self._count, tuple(self._last))
 
 
+class StandBy(Protocol):
+    """As ``Scheduler.stand_by``."""
+
+    def __call__(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
+        """Run what is to run until ``ready``, where no threads do."""
+        ...
+
+
+class _Reply(pykka.ThreadingFuture[Any]):
+    """The answer to an ask, of which can be seen, without waiting, that it came."""
+
+    came = False
+
+    def set(self, value: Any | None = None) -> None:
+        super().set(value)
+        self.came = True
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        super().set_exception(exc_info)
+        self.came = True
+
+
 class Address:
     """Where the actor of a name is reached, whichever object plays it now; equal to itself alone."""
 
-    __slots__ = ("__weakref__", "_office", "mailbox", "name", "state")
+    __slots__ = ("__weakref__", "_office", "_stand_by", "mailbox", "name", "state")
 
-    def __init__(self, name: str, mailbox: Mailbox, office: DeadLetterOffice) -> None:
+    def __init__(
+        self, name: str, mailbox: Mailbox, office: DeadLetterOffice, stand_by: StandBy | None = None
+    ) -> None:
+        """``stand_by`` is the scheduler's, for whoever asks; left out where threads run the actors."""
         self.name = name
         self.state: ActorState = "running"
         self.mailbox = mailbox
         self._office = office
+        self._stand_by = stand_by
         mailbox.name = name
         mailbox.bury = self.bury
 
@@ -106,9 +133,11 @@ class Address:
             MailboxFullError: nothing was put.
             BaseException: what the actor raised on this message.
         """
-        future: pykka.Future[Any] = pykka.ThreadingFuture()
+        future = _Reply()
         if not self.mailbox.offer(Envelope(message, future)):
             raise ActorStoppedError(f"actor {self.name!r} is {self.state}: nobody answers {message!r:.200}")
+        if self._stand_by is not None:
+            self._stand_by(lambda: future.came, timeout_s=timeout_s)
         try:
             return future.get(timeout=timeout_s)
         except AskTimeoutError:

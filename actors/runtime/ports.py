@@ -110,6 +110,14 @@ class Scheduler(Protocol):
         """Await blocking work from within a coroutine of ``gather``."""
         ...
 
+    def stand_by(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
+        """Called outside the actors by whoever is about to wait for ``ready``, ``timeout_s`` seconds at most.
+
+        A scheduler without threads runs what is to run, here and now, until it is so. One with threads
+        returns at once: the waiting itself is the caller's.
+        """
+        ...
+
     def close(self) -> None:
         """Stop timers, the pool and the event loop; waits for what is running, at most 10 s."""
         ...

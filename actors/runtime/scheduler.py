@@ -16,15 +16,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from ...errors import InvariantError, QuireError
 from .ports import Cancel
-from .threads import Pool, Raised, SchedulerClosedError, SchedulerFullError, Timers, give, start_thread
+from .threads import Job, Pool, Raised, SchedulerClosedError, SchedulerFullError, Timers, give, start_thread
 
-__all__ = ["SchedulerClosedError", "SchedulerFullError", "SchedulerStatistics", "ThreadScheduler"]
+__all__ = [
+    "Gathered",
+    "SchedulerClosedError",
+    "SchedulerFullError",
+    "SchedulerStatistics",
+    "ThreadScheduler",
+    "awaited",
+]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -93,23 +100,10 @@ class ThreadScheduler:
         When cancelled, work that has begun is waited for, so that nobody closes a file under a thread
         that is writing to it; work that has not begun is taken back.
         """
-        loop = asyncio.get_running_loop()
-        settled: asyncio.Future[T | Raised] = loop.create_future()
+        return await awaited(self._pool.submit, work)
 
-        def settle(result: T | Raised) -> None:
-            if not settled.done():
-                settled.set_result(result)
-
-        job = self._pool.submit(work, lambda got: loop.call_soon_threadsafe(settle, got))
-        try:
-            result = await asyncio.shield(settled)
-        except asyncio.CancelledError:
-            if not job.take_back():
-                await _outlast(settled)
-            raise
-        if isinstance(result, Raised):
-            raise result.error
-        return result
+    def stand_by(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
+        """Nothing: the threads run what is to run."""
 
     def close(self) -> None:
         """Stop timers, loop and pool, and wait for what is running, at most ``CLOSE_S`` seconds in all.
@@ -133,6 +127,35 @@ class ThreadScheduler:
             log.warning("still running %g s after close: %s", CLOSE_S, ", ".join(late))
 
 
+class Submit(Protocol):
+    """Has blocking work done somewhere, as ``Pool.submit`` does."""
+
+    def __call__(self, work: Callable[[], T], done: Callable[[T | Raised], object], /) -> Job[T]:
+        """Take the work; ``done`` gets its outcome."""
+        ...
+
+
+async def awaited(submit: Submit, work: Callable[[], T]) -> T:
+    """Await submitted work, by the rules of ``ThreadScheduler.aside``."""
+    loop = asyncio.get_running_loop()
+    settled: asyncio.Future[T | Raised] = loop.create_future()
+
+    def settle(result: T | Raised) -> None:
+        if not settled.done():
+            settled.set_result(result)
+
+    job = submit(work, lambda got: loop.call_soon_threadsafe(settle, got))
+    try:
+        result = await asyncio.shield(settled)
+    except asyncio.CancelledError:
+        if not job.take_back():
+            await _outlast(settled)
+        raise
+    if isinstance(result, Raised):
+        raise result.error
+    return result
+
+
 async def _outlast(future: asyncio.Future[Any]) -> None:
     """Wait for the future however often the task is cancelled meanwhile."""
     while not future.done():
@@ -140,11 +163,22 @@ async def _outlast(future: asyncio.Future[Any]) -> None:
             await asyncio.wait([future])
 
 
-class _Gathered(Generic[T]):
-    """One coroutine on the loop; calling it cancels the coroutine. ``_start`` and what follows run there."""
+class LoopOwner(Protocol):
+    """Who runs the event loop that coroutines are gathered on."""
+
+    running: int
+    """Coroutines begun and not finished."""
+
+    def call(self, call: Callable[[], None]) -> None:
+        """Make a call on the loop."""
+        ...
+
+
+class Gathered(Generic[T]):
+    """One coroutine on the loop; calling it cancels the coroutine. ``start`` and what follows run there."""
 
     def __init__(
-        self, owner: _Loop, work: Coroutine[Any, Any, T], done: Callable[[T | BaseException], None]
+        self, owner: LoopOwner, work: Coroutine[Any, Any, T], done: Callable[[T | BaseException], None]
     ) -> None:
         self._owner = owner
         self._work = work
@@ -155,10 +189,12 @@ class _Gathered(Generic[T]):
         self._owner.call(self._cancel)
 
     def start(self) -> None:
+        """Begin; called on the loop."""
         self._task = asyncio.get_running_loop().create_task(self._guarded())
         self._task.add_done_callback(self._finished)
 
     def refuse(self, error: QuireError) -> None:
+        """Give an error instead of beginning."""
         self._work.close()
         give(self._done, error)
 
@@ -199,8 +235,8 @@ class _Loop:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def run(self, work: Coroutine[Any, Any, T], done: Callable[[T | BaseException], None]) -> _Gathered[T]:
-        gathered = _Gathered(self, work, done)
+    def run(self, work: Coroutine[Any, Any, T], done: Callable[[T | BaseException], None]) -> Gathered[T]:
+        gathered = Gathered(self, work, done)
         refused = self._enter(gathered)
         if refused is not None:
             gathered.refuse(refused)
@@ -215,7 +251,7 @@ class _Loop:
     def threads(self) -> list[threading.Thread]:
         return [self._thread] if self._thread is not None else []
 
-    def _enter(self, gathered: _Gathered[Any]) -> QuireError | None:
+    def _enter(self, gathered: Gathered[Any]) -> QuireError | None:
         with self._lock:
             if self._closed:
                 return SchedulerClosedError("the scheduler is closed: no coroutine is taken")

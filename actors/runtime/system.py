@@ -50,7 +50,7 @@ class System:
             UsageError: the name is in use.
         """
         actor = make()
-        address = Address(name, actor.actor_inbox, self._office)
+        address = Address(name, actor.actor_inbox, self._office, self.scheduler.stand_by)
         child = Child(self, address, make, policy)
         with self._lock:
             if name in self._children and not self._children[name].gone.is_set():
@@ -76,6 +76,7 @@ class System:
             children = [self._child(address) for address in phase]
             for child in children:
                 child.address.stop()
+            self._stand_by(children, (deadline - self.clock.boot_ns()) / NANOSECONDS)
             self._step(children)
             for child in children:
                 left_s = 0.0 if child.stepped else (deadline - self.clock.boot_ns()) / NANOSECONDS
@@ -109,6 +110,12 @@ class System:
         if child is None or child.address is not address:
             raise UsageError(f"{address!r} is not of this system, or its name was given to another since")
         return child
+
+    def _stand_by(self, children: Sequence[Child], left_s: float) -> None:
+        def gone() -> bool:
+            return all(child.gone.is_set() for child in children)
+
+        self.scheduler.stand_by(gone, timeout_s=max(0.0, left_s))
 
     @staticmethod
     def _step(children: Sequence[Child]) -> None:

@@ -50,7 +50,7 @@ class WebClient:
 
     ``slots`` counts what the limits allow, for all who share it (a library's ``SlotTable``), or for this
     client alone where it is left out; it is closed with the client. ``cache`` is where answers are kept that
-    may be used again (RFC 9111); without it none are. ``on_breaker`` is called on whatever
+    may be used again (RFC 9111); without it none are. ``transport`` plays the wire in place of sockets. ``on_breaker`` is called on whatever
     thread a breaker changed, and must not block.
 
     Raises:
@@ -70,6 +70,7 @@ class WebClient:
         on_breaker: Callable[[BreakerChanged], None],
         slots: Slots | None = None,
         cache: CacheStore | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if settings.pacing == "none" and not settings.stand_in:
             raise UsageError(
@@ -81,7 +82,7 @@ class WebClient:
         self._scheduler = scheduler
         stand_in = stand_in_of(settings)
         self._guard = Guard(settings.allow_hosts, rehearsal=stand_in is not None)
-        self._transport = Transport(
+        self._transport = transport or Transport(
             guard=self._guard,
             scheduler=scheduler,
             connections_max=settings.connections_max,

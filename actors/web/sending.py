@@ -21,7 +21,6 @@ from .cookies import Cookies
 from .exchange import Request, WebError
 from .guard import Place
 from .ranges import range_headers
-from .transport import Transport
 
 BLAME_MIN_S = 1.0
 """A deadline that cuts off a host sooner than this says nothing about the host."""
@@ -76,7 +75,7 @@ class Sender:
         self,
         settings: WebSettings,
         *,
-        transport: Transport,
+        transport: httpx.AsyncBaseTransport,
         breakers: Breakers,
         clock: Clock,
         traffic: Traffic,

@@ -45,6 +45,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The bytes, or what makes them when they are sent."""
     fault: Fault = NO_FAULT
     framing: Framing = "length"
+    did: str = ""
+    """What the server does by it, one word for the ledger (``deeds``); told by the status where empty."""
+    retry_date_s: float = 0.0
+    """A ``Retry-After`` as a date, so many seconds after it is sent; 0 for none."""
 
     def content(self) -> bytes:
         """The bytes of the body, made now if they are lazy."""

@@ -14,7 +14,9 @@ from ...events.work import normal_arxiv, normal_doi, normal_pmcid, normal_pmid, 
 from . import archives
 from .catalogue import Catalogue, Entry
 from .exchange import Call, Reply, html, json, number, redirect, text
-from .walls import NOT_FOUND, page, wall_page
+from .openalex import openalex
+from .wall_shapes import walled
+from .walls import NOT_FOUND, page
 
 Service = Callable[[Catalogue, Call, SplitResult], Reply]
 
@@ -84,7 +86,7 @@ def pmc_site(catalogue: Catalogue, call: Call, parts: SplitResult) -> Reply:
     """The id converter, and article pages behind a browser check."""
     if parts.path.startswith("/tools/idconv/"):
         return _id_converter(catalogue, parts)
-    return html(wall_page("captcha", call.url)) if "/articles/" in parts.path else html(NOT_FOUND, status=404)
+    return walled("captcha", call.url) if "/articles/" in parts.path else html(NOT_FOUND, status=404)
 
 
 def _id_converter(catalogue: Catalogue, parts: SplitResult) -> Reply:
@@ -129,7 +131,7 @@ def ncbi(catalogue: Catalogue, call: Call, parts: SplitResult) -> Reply:
         moved = f"https://pmc.ncbi.nlm.nih.gov/tools/idconv/api/v1/articles/?{parts.query}"
         return redirect(moved, status=301)
     if parts.path.startswith("/pmc/articles"):
-        return html(wall_page("captcha", call.url))
+        return walled("captcha", call.url)
     return html(NOT_FOUND, status=404)
 
 
@@ -211,6 +213,7 @@ SERVICES: dict[str, Service] = {
     "www.ncbi.nlm.nih.gov": ncbi,
     "pubmed.ncbi.nlm.nih.gov": pubmed,
     "api.crossref.org": crossref,
+    "api.openalex.org": openalex,
     "pmc-oa-opendata.s3.amazonaws.com": archives.pmc_bucket,
     "www.ebi.ac.uk": archives.europe_pmc,
     "web.archive.org": archives.web_archive,
