@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,9 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "--fallback-max-concurrent": ("fallback", "budgets", "max_concurrent"),
 }
 """Flag → the setting that it is."""
+SECRETS = frozenset({"sources.openalex.api_key"})
+"""Settings that are told of, and never shown."""
+HIDDEN = "(set, not shown)"
 _TIER = re.compile(r"([^:=]+):parallel=(\d+)")
 
 
@@ -86,15 +90,25 @@ def show(args: argparse.Namespace) -> int:
     """``quire config show``: every setting, as it would be used."""
     loaded = settings_of(args)
     if args.json:
-        settings = msgspec.to_builtins(loaded.settings)
+        settings = _without_secrets(msgspec.to_builtins(loaded.settings))
         origins = {path: str(origin) for path, origin in loaded.origins.items()}
         say_json({"settings": settings, "origins": origins} if args.origin else settings)
         return 0
     width = max(len(path) for path in loaded.values)
     for path, value in loaded.values.items():
-        shown = msgspec.json.encode(value).decode()
+        shown = HIDDEN if value and path in SECRETS else msgspec.json.encode(value).decode()
         if args.origin:
             say(f"{path:<{width}}  {shown}  # {loaded.origins[path]}")
         else:
             say(f"{path:<{width}}  {shown}")
     return 0
+
+
+def _without_secrets(settings: dict[str, Any]) -> dict[str, Any]:
+    for path in SECRETS:
+        *way, name = path.split(".")
+        record = settings
+        for step in way:
+            record = record[step]
+        record[name] = HIDDEN if record[name] else None
+    return settings

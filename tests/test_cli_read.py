@@ -101,6 +101,15 @@ def test_usage_errors_exit_2_and_say_why(words, said):
     assert done.stderr.count("\n") == 1, "one line that matters"
 
 
+def test_config_show_never_shows_a_key():
+    """A secret is told of, with its origin, and its value stands nowhere."""
+    env = {"QUIRE_SOURCES__OPENALEX__API_KEY": "s3cret-key"}
+    for words in (("--origin",), ("--json",), ("--json", "--origin"), ()):
+        done = quire("config", "show", *words, env=env)
+        assert "s3cret" not in done.stdout + done.stderr
+        assert "(set, not shown)" in done.stdout
+
+
 def test_config_show_tells_value_and_origin(tmp_path):
     """Each run flag is a setting, and the account says flag, variable, file:line or default."""
     file = tmp_path / "q.yaml"
