@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import EnvironmentFault, InvariantError, UsageError
+from .disk_faults import environment_faults, storage_faults, sync_folder
 from .objects import Objects
 
 FOLDERS = ("events", "objects", "staging", "workers")
-KNOWN = frozenset((*FOLDERS, "quire.yaml", "lost+found"))
+KNOWN = frozenset((*FOLDERS, "cache", "failures", "quire.yaml", "lost+found"))
 NETWORK_FILESYSTEMS = frozenset(
     [
         "nfs",
@@ -64,9 +66,17 @@ class WorkerLock:
         return f"<WorkerLock {self.path.stem} {'held' if self._descriptor >= 0 else 'released'}>"
 
     def release(self) -> None:
-        """Say that the worker is gone, and remove its file; harmless when done before."""
-        if self._descriptor >= 0:
-            self.path.unlink(missing_ok=True)
+        """Say that the worker is gone, and remove its file; harmless when done before.
+
+        Raises:
+            EnvironmentFault: the file stays; the lock is free all the same.
+        """
+        if self._descriptor < 0:
+            return
+        try:
+            with storage_faults(self.path):
+                self.path.unlink(missing_ok=True)
+        finally:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -100,12 +110,12 @@ class Library:
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links in what is shown
         refuse_network_filesystem(path)
         _refuse_foreign(path)
-        try:
+        with environment_faults(f"cannot create the library at {path}"):
             for folder in (path, *(path / name for name in FOLDERS)):
                 _make(folder)
-        except OSError as error:
-            raise EnvironmentFault(f"cannot create the library at {path}: {error}") from error
         _refuse_readonly(path)
+        with environment_faults(f"cannot make the folders of {path} durable"):
+            _sync_names(path)
         return cls(path, free_space_min=free_space_min)
 
     @classmethod
@@ -143,14 +153,12 @@ class Library:
         path = self._lock_path(worker)
         # Locked before it gets its name: a lock file that can be seen and is free is always a dead worker's.
         hidden = path.with_name(f".{path.name}")
-        try:
+        with environment_faults(f"cannot lock {path} for this worker"):
             if path.exists():
                 raise InvariantError(f"the worker id {worker} is taken: {path} exists; ids are used once")
             descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             hidden.rename(path)
-        except OSError as error:
-            raise EnvironmentFault(f"cannot lock {path} for this worker: {error}") from error
         return WorkerLock(path, descriptor)
 
     def is_alive(self, worker: str) -> bool:
@@ -172,8 +180,11 @@ class Library:
         for path in self._lock_paths():
             descriptor = self._free_lock(path)
             if descriptor is not None and descriptor >= 0:
-                path.unlink(missing_ok=True)
-                os.close(descriptor)
+                try:
+                    with storage_faults(path):
+                        path.unlink(missing_ok=True)
+                finally:
+                    os.close(descriptor)
                 removed.append(path.stem)
         return removed
 
@@ -260,9 +271,16 @@ def _make(folder: Path) -> None:
     if folder.is_dir():
         return
     _make(folder.parent)
+    _sync_names(folder.parent)
     folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names in a folder durable, and its own.
+
+    Whoever made it may have died between making and syncing: what we put into it would go with its name.
+    """
+    sync_folder(folder)
+    with suppress(PermissionError):  # a parent that we may not read is one that we did not make
+        sync_folder(folder.parent)

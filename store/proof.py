@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 import msgspec
 import pikepdf
 
-from .objects import storage_faults
+from .disk_faults import storage_faults
 
 Level = Literal["none", "header", "length", "tail", "opens", "page"]
 BYTES_MIN = 128
@@ -25,6 +25,7 @@ HEADER_WINDOW = 1024
 """``%PDF-`` stands within these first bytes."""
 TAIL_WINDOW = 16_384
 """Bytes at the end that are searched for the end marks; some servers append padding or markup."""
+_GZIP = b"\x1f\x8b"
 _LINEARIZED = re.compile(rb"/Linearized\b")
 _LINEAR_LENGTH = re.compile(rb"/L\s+(\d{1,12})\b")
 _STARTXREF = re.compile(rb"startxref\s+(\d{1,12})\s")
@@ -64,7 +65,7 @@ def prove(path: Path, *, length: int | None = None, bytes_min: int = BYTES_MIN) 
         size = file.seek(0, 2)
         start = _at(file, 0, HEADER_WINDOW)
         offset = start.find(b"%PDF-")
-        if offset < 0:
+        if offset < 0 or start.startswith(_GZIP):  # a packed PDF that would not shrink shows its header too
             return Proof("none", False, _kind_of(start), size)
         if size < bytes_min:
             return Proof("header", False, "too_small", size)
@@ -88,7 +89,7 @@ def _kind_of(start: bytes) -> str:
         return "empty"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")) or b"<html" in text:
         return "html"
-    if text.startswith(b"\x1f\x8b"):
+    if text.startswith(_GZIP):
         return "gzip"
     if text.startswith(b"<"):
         return "xml"

@@ -26,12 +26,14 @@ from ..events.job import FINISHED, HOME, STREAM_PREFIX, JobRow, State, fold_job
 from ..events.record import Recorded
 from ..store.audit import Expected, audit
 from ..store.domain import QUIRE
-from ..store.interface import READ_LIMIT
+from ..store.interface import READ_LIMIT, EventStore
 from ..store.lmdb_store import LmdbStore
+from ..store.memory_store import MemoryStore
 from ..store.objects import Objects
-from .web import Ledger, World
+from .web import FATES, Ledger, World
+from .web.parts import PARTS
 
-FAULTY_ONCE = frozenset({"busy_once", "unavailable_once", "reset_once", "stall_once"})
+FAULTY_ONCE = frozenset({*(fate for fate in FATES if fate.endswith("_once")), *PARTS})
 """Fates of sound PDFs for which an honest client asks more than once."""
 PAGE_READER = "landing_scrape_pdf"
 """The source that may find a PDF where it looks for a page, before it is a candidate."""
@@ -145,7 +147,7 @@ class _Story:
 
 
 def account_of(
-    store: LmdbStore, objects: Objects, *, world: World, ledger: Ledger, works: Iterable[str]
+    store: LmdbStore | MemoryStore, objects: Objects, *, world: World, ledger: Ledger, works: Iterable[str]
 ) -> tuple[Account, Mapping[str, int]]:
     """The account of a library, and when each run first said something of a job (wall-clock, ns).
 
@@ -157,7 +159,7 @@ def account_of(
         works: work ids of the list.
     """
     story = _Story()
-    for recorded in _events(store):
+    for recorded in events_of(store):
         story.tell(recorded)
     account = story.account
     account.problems += [f"audit: {found.kind}: {found.what}" for found in _audited(store, objects, story)]
@@ -174,14 +176,15 @@ def account_of(
     return account, story.runs
 
 
-def _events(store: LmdbStore) -> Iterator[Recorded[Any]]:
+def events_of(store: EventStore) -> Iterator[Recorded[Any]]:
+    """The whole log, in order."""
     after = 0
     while events := store.read(after, limit=READ_LIMIT):
         yield from events
         after = events[-1].position
 
 
-def _audited(store: LmdbStore, objects: Objects, story: _Story) -> list[Any]:
+def _audited(store: LmdbStore | MemoryStore, objects: Objects, story: _Story) -> list[Any]:
     """The audit's problems: the chain, the tables folded anew, every file by its hash."""
     expected = [
         Expected(job_id, row.artifact.sha256, row.artifact.bytes)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from quire.actors.runtime.ports import SystemClock, SystemRandom
+from quire.actors.web.cache_store import CacheStore
 from quire.actors.web.client import WebClient
 from quire.config import settings as s
 
@@ -153,6 +154,7 @@ WEB: dict[str, Any] = {
     "retry_base_ms": 20,
     "retry_after_max_s": 900,
     "robots_ttl_s": 86400,
+    "cache": {"enabled": True, "bytes_max": 1 << 20, "ttl_max_s": 43200},
     "breaker": {"failures_to_open": 5, "open_s": 60},
     "limits": {"metadata_per_s": 1000, "landing_per_s": 1000, "artifact_per_s": 1000, "hosts_per_s": {}},
 }
@@ -177,7 +179,13 @@ DOWNLOAD = {
 
 
 def client(
-    *, gates: dict[str, Any] | None = None, download: dict[str, Any] | None = None, on: Any = None, **web: Any
+    *,
+    gates: dict[str, Any] | None = None,
+    download: dict[str, Any] | None = None,
+    on: Any = None,
+    store: CacheStore | None = None,
+    clock: Any = None,
+    **web: Any,
 ) -> WebClient:
     """A client with settings for tests; keywords change single settings of ``web``."""
     return WebClient(
@@ -185,10 +193,11 @@ def client(
         thresholds=msgspec.convert(THRESHOLDS, s.Thresholds),
         gates=msgspec.convert(GATES | (gates or {}), s.Gates),
         download=msgspec.convert(DOWNLOAD | (download or {}), s.Download),
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         random=SystemRandom(),
         scheduler=Aside(),  # type: ignore[arg-type]
         on_breaker=on or (lambda _: None),
+        cache=store,
     )
 
 

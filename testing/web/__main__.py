@@ -70,7 +70,7 @@ def _world(options: argparse.Namespace) -> World:
         if options.mix:
             raise UsageError("--mix: the demo world has fates of its own; give --records FILE as well")
         return World.demo(options.works, seed=options.seed)
-    return records_world(_records(options.records), seed=options.seed, mix=mix)
+    return records_world(read_records(options.records), seed=options.seed, mix=mix)
 
 
 def _write_inputs(world: World, path: Path) -> None:
@@ -80,7 +80,7 @@ def _write_inputs(world: World, path: Path) -> None:
         raise UsageError(f"--inputs {path}: cannot be written: {error.strerror}") from error
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, one a line.
 
     Raises:

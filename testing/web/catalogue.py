@@ -10,9 +10,18 @@ import msgspec
 from ...events.work import normal_title
 from .artifacts import GOOD_FATES, Artifact, Fate
 from .exchange import Call, Reply, url_key
+from .lies import HOPS_ENDLESS
 
 Hiccup = Literal["busy_once", "unavailable_once", "malformed", "empty", "html", "wrong_shape"]
 """How a service may fail for one question: the first time it is asked, or with an answer that is none."""
+
+HOPS: dict[Fate, int] = {
+    "redirected": 2,
+    "redirect_loop": 2,
+    "through_http": 1,
+    "redirect_endless": HOPS_ENDLESS,
+}
+"""Fates with stations of their own on the way, and how many."""
 
 Place = Callable[[Call], Reply]
 
@@ -108,10 +117,8 @@ class Catalogue:
         key = url_key(artifact.url)
         kept = self.artifacts.setdefault(key, artifact)
         self.places[key] = kept.answer
-        if kept.fate in ("redirected", "redirect_loop"):
-            sign = "&" if "?" in kept.url else "?"
-            for hop in (1, 2):
-                self.places.setdefault(url_key(f"{kept.url}{sign}quire-hop={hop}"), kept.answer)
+        for hop in range(1, HOPS.get(kept.fate, 0) + 1):
+            self.places.setdefault(url_key(kept.hop(hop)), kept.answer)
         return kept
 
     def fate(self, url: str) -> Fate | None:

@@ -6,6 +6,8 @@ on a socket and the in-process transport performs the same ones, so that the two
 
 from __future__ import annotations
 
+from email.utils import formatdate
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from .exchange import Reply
 
 FaultKind = Literal[
-    "none", "slow_first_byte", "slow_drip", "stall", "reset", "length_too_long", "length_too_short"
-]
+    "none", "slow_first_byte", "slow_drip", "stall", "reset", "length_too_long", "length_too_short",
+    "silence", "hang_up", "reset_early", "cut", "overrun",
+]  # fmt: skip
 
 STALL_S = 60.0
 """How long a stalled answer stays silent, in seconds, unless its client leaves first; then it is reset."""
@@ -30,9 +33,10 @@ class Fault(msgspec.Struct, frozen=True):
 
     kind: FaultKind = "none"
     bytes: int = 0
-    """Stall, reset: bytes of the body that still arrive. Drip: bytes a piece. Lying length: how far off."""
+    """Stall, reset, cut: bytes of the body that still arrive. Drip: bytes a piece. Lying length: how far off.
+    Overrun: bytes that come after the body."""
     seconds: float = 0.0
-    """Slow first byte: the wait. Drip: the wait between pieces. Stall: the silence."""
+    """Slow first byte: the wait. Drip: the wait between pieces. Stall, silence: how long it is."""
 
 
 NO_FAULT = Fault()
@@ -68,6 +72,31 @@ def length_too_short(by: int) -> Fault:
     return Fault("length_too_short", by)
 
 
+def silence(seconds: float) -> Fault:
+    """The request is taken and never answered; after ``seconds`` the connection is reset."""
+    return Fault("silence", 0, seconds)
+
+
+def hang_up() -> Fault:
+    """The connection is closed, in good order, without an answer."""
+    return Fault("hang_up")
+
+
+def reset_early() -> Fault:
+    """The connection is reset (RST) before the head of the answer."""
+    return Fault("reset_early")
+
+
+def cut(*, after: int) -> Fault:
+    """The connection is closed in good order after so many bytes: a chunked body lacks its last chunk."""
+    return Fault("cut", after)
+
+
+def overrun(by: int) -> Fault:
+    """So many bytes that belong to nothing come after the body, and the connection stays open."""
+    return Fault("overrun", by)
+
+
 class Send(msgspec.Struct, frozen=True):
     """Bytes of the body."""
 
@@ -94,23 +123,42 @@ class Wire(msgspec.Struct, frozen=True):
     ending: Ending
     length: int
     """Bytes of the body that an honest client can read at most; a lying length cuts them off."""
+    headless: bool = False
+    """Not even the head is sent."""
+    cut: bool = False
+    """The body ends before its framing says so."""
 
 
-def wire(reply: Reply, *, head_only: bool = False) -> Wire:
+HEADLESS = frozenset({"silence", "hang_up", "reset_early"})
+"""Faults before the head of an answer."""
+
+
+def wire(reply: Reply, *, head_only: bool = False, wall_s: float = 0.0) -> Wire:
     """The steps of an answer: the same for every face.
 
     Args:
         reply: the answer.
         head_only: the answer to HEAD: all headers, no body.
+        wall_s: the time of day at which it is sent, in seconds since 1970, for a ``Retry-After`` as a date.
     """
-    body, fault = reply.content(), reply.fault
+    fault = reply.fault
+    if fault.kind in HEADLESS:
+        return Wire(fault.seconds, (), (), _ending(reply), 0, headless=True)
+    body = reply.content()
     declared = _declared(len(body), fault)
-    headers = (*reply.headers, *_framing(reply, declared))
+    headers = (*reply.headers, *_dated(reply, wall_s), *_framing(reply, declared))
     before = fault.seconds if fault.kind == "slow_first_byte" else 0.0
     if head_only:
         return Wire(before, headers, (), "keep", 0)
     readable = min(len(body), declared)
-    return Wire(before, headers, _steps(body, fault), _ending(reply), readable)
+    return Wire(before, headers, _steps(body, fault), _ending(reply), readable, cut=fault.kind == "cut")
+
+
+def _dated(reply: Reply, wall_s: float) -> tuple[tuple[str, str], ...]:
+    """``Retry-After`` as a date, which has whole seconds: the next one, so that it never asks for less."""
+    if not reply.retry_date_s:
+        return ()
+    return (("Retry-After", formatdate(ceil(wall_s + reply.retry_date_s), usegmt=True)),)
 
 
 def _declared(length: int, fault: Fault) -> int:
@@ -132,15 +180,19 @@ def _framing(reply: Reply, declared: int) -> tuple[tuple[str, str], ...]:
 
 
 def _ending(reply: Reply) -> Ending:
-    if reply.fault.kind in ("stall", "reset"):
+    if reply.fault.kind in ("stall", "reset", "silence", "reset_early"):
         return "reset"
-    lying = reply.fault.kind in ("length_too_long", "length_too_short")
+    lying = reply.fault.kind in ("length_too_long", "length_too_short", "hang_up", "cut")
     return "close" if lying or reply.framing == "close" else "keep"
 
 
 def _steps(body: bytes, fault: Fault) -> tuple[Step, ...]:
     if fault.kind == "slow_drip":
         return _drip(body, fault)
+    if fault.kind == "cut":
+        return (Send(body[: fault.bytes]),)
+    if fault.kind == "overrun":
+        return (Send(body + b"\n" * fault.bytes),)
     if fault.kind in ("stall", "reset"):
         silence = fault.seconds if fault.kind == "stall" else BEFORE_RESET_S
         return (*((Send(body[: fault.bytes]),) if fault.bytes else ()), Wait(silence))

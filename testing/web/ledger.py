@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urljoin
 
 import msgspec
 
-from .exchange import counted_as, host_of
+from .exchange import Reply, counted_as, host_of
 
 ENTRIES_MAX = 1_000_000
 """Requests that are kept one by one; beyond them the counts go on and the entries do not."""
@@ -25,6 +26,11 @@ class Entry(msgspec.Struct):
     url: str
     host: str
     status: int = 0
+    """0 where no head was sent."""
+    did: str = ""
+    """What the server did, in one word: the name of a fate, ``sound``, or told by the status."""
+    leads_to: str = ""
+    """Where a redirect sent."""
     bytes: int = 0
     """Of the body, handed to the socket; where the client left, the last piece may not have gone out."""
     completed: bool = False
@@ -32,6 +38,30 @@ class Entry(msgspec.Struct):
     left: bool = False
     """The client went away before that."""
     open: bool = True
+
+    def answered(self, reply: Reply, url: str, *, headless: bool) -> None:
+        """Note what is sent in answer."""
+        self.did = reply.did or _told_by(reply)
+        target = reply.header("location")
+        if headless:
+            return
+        self.status = reply.status
+        self.leads_to = _joined(url, target) if target and 300 <= reply.status < 400 else ""
+
+
+def _joined(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        return target
+
+
+def _told_by(reply: Reply) -> str:
+    if reply.status >= 400:
+        return f"http_{reply.status}"
+    if reply.status >= 300:
+        return "redirected"
+    return "page" if reply.header("content-type").startswith("text/html") else "answered"
 
 
 class Ledger:

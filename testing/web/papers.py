@@ -26,7 +26,9 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform = "meta"
     """Of the landing page, where the source is ``landing_scrape_pdf``."""
     stall_s: float = STALL_S
-    """Silence in seconds, where the fate is ``stall``."""
+    """Silence in seconds, where the fate is ``stall`` or ``silent``."""
+    shape: int = 0
+    """Which of its ways the fate takes, where it has several (``Artifact.shape``)."""
     md5_right: bool = True
     """In the PMC bucket: whether the metadata name the md5 of the bytes."""
     indexed: bool = True

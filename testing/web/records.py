@@ -13,13 +13,29 @@ from ...errors import UsageError
 from ...events.work import normal_arxiv, normal_doi
 from .artifacts import FATES, GOOD_FATES, Artifact, Fate
 from .catalogue import Catalogue, Entry
+from .deeds import HOST_WALLS
 from .exchange import host_of, redirect, url_key
 from .papers import Paper, Placed
 from .publishers import Landing, landing_pages
+from .services import SERVICES
 from .world import World
 
 SIZES = (4_096, 60_000)
 """Least and greatest size of the PDFs, in bytes."""
+HARD_GOOD, HARD_BAD = 0.22, 0.22
+"""Shares of a hard mix: sound files with a difficulty, and the faults that a plain mix has not."""
+HARD_PLAIN = (0.06, 0.06, 0.04)
+"""Of the plain faults: missing, html, truncated."""
+HARD_WALLED = 0.04
+"""Share of the hosts that show a wall to everybody."""
+_HOST_WALLS: tuple[Fate, ...] = tuple(fate for fate in FATES if fate in HOST_WALLS)
+_MILD = tuple(
+    fate for fate in FATES if fate in GOOD_FATES and fate not in ("good", "needs_cookie", "needs_referer")
+)
+_PLAIN = ("missing", "html", "html_as_pdf", "truncated")
+_NOT_OF_A_SERVER = ("refused", "other_article")
+"""An address of its own, and a sound file that is about something else: nothing that a server does wrong."""
+_BAD = tuple(fate for fate in FATES if fate not in (*GOOD_FATES, *_PLAIN, *_HOST_WALLS, *_NOT_OF_A_SERVER))
 WALLED_HOSTS = frozenset({"www.ncbi.nlm.nih.gov", "pmc.ncbi.nlm.nih.gov"})
 """Hosts whose article pages stand behind a browser check, PDFs and all: their URLs are never good."""
 _DOI_HOSTS = frozenset({"doi.org", "dx.doi.org", "www.doi.org"})
@@ -39,6 +55,20 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     """Least and greatest size of the PDFs, in bytes."""
     stall_s: float = 10.0
     """Silence of a stalled one, in seconds."""
+    walled_hosts: float = 0.0
+    """Share of the hosts that show a browser check or a captcha whatever is asked."""
+    shapes: bool = False
+    """Whether walls and redirects come in all their shapes, and not in the first alone."""
+
+    @classmethod
+    def hard(cls, *, stall_s: float = 10.0) -> Mix:
+        """Everything that goes wrong, with the plain faults: two URLs in five simply sound."""
+        mild = [(name, HARD_GOOD / len(_MILD)) for name in _MILD]
+        bad = [(name, HARD_BAD / len(_BAD)) for name in _BAD]
+        missing, html, truncated = HARD_PLAIN
+        good = 1 - HARD_GOOD - HARD_BAD - sum(HARD_PLAIN)
+        return cls(good=good, missing=missing, html=html, truncated=truncated, others=(*mild, *bad),
+                   stall_s=stall_s, shapes=True, walled_hosts=HARD_WALLED)  # fmt: skip
 
     @classmethod
     def parse(cls, text: str) -> Mix:
@@ -112,9 +142,19 @@ class _Draw:
             fate = "html_as_pdf"
         low, high = self._mix.sizes
         size = low + int.from_bytes(digest[9:13], "big") % (high - low + 1)
-        walled: Fate = "captcha" if host_of(url) in WALLED_HOSTS else fate
+        walled = self._wall(host_of(url)) or fate
+        shape = int.from_bytes(digest[13:15], "big") if self._mix.shapes else 0
         return Artifact(url=url, fate=walled, content=f"{self._seed} {key}", title=title, size=size,
-                        stall_s=self._mix.stall_s)  # fmt: skip
+                        stall_s=self._mix.stall_s, shape=shape)  # fmt: skip
+
+    def _wall(self, host: str) -> Fate | None:
+        """The wall before a whole host: browser checks ask who comes, not what for."""
+        if host in WALLED_HOSTS:
+            return "captcha"
+        digest = hashlib.sha256(f"{self._seed} host {host}".encode()).digest()
+        if host in SERVICES or int.from_bytes(digest[:8], "big") / 2**64 >= self._mix.walled_hosts:
+            return None
+        return _HOST_WALLS[digest[8] % len(_HOST_WALLS)]
 
     def _fate(self, point: float) -> Fate:
         edge = 0.0

@@ -16,6 +16,7 @@ import threading
 from http import HTTPStatus
 from types import TracebackType
 
+from ...actors.runtime.ports import NANOSECONDS, SystemClock
 from ...errors import EnvironmentFault
 from .exchange import Call, Reply
 from .faults import Send, Wire, wire
@@ -207,11 +208,10 @@ class _Connection(asyncio.Protocol):
         self._entry = self._ledger.begin(url, method)
         call = Call(url=url, method=method, headers=headers, number=self._entry.number)
         reply = self._world.answer(call)
-        self._entry.status = reply.status
+        plan = wire(reply, head_only=method == "HEAD", wall_s=SystemClock().wall_ns() / NANOSECONDS)
+        self._entry.answered(reply, url, headless=plan.headless)
         self._handed = 0
-        self._perform(
-            reply, wire(reply, head_only=method == "HEAD"), headers.get("connection", "").lower() == "close"
-        )
+        self._perform(reply, plan, headers.get("connection", "").lower() == "close")
 
     def _perform(self, reply: Reply, plan: Wire, close: bool) -> None:
         """At once where the answer is one piece without a fault; else by a task."""
@@ -238,7 +238,8 @@ class _Connection(asyncio.Protocol):
         """Perform an answer step by step."""
         if plan.before:
             await asyncio.sleep(plan.before)
-        await self._send(head)
+        if not plan.headless:
+            await self._send(head)
         for step in plan.steps:
             if isinstance(step, Send):
                 await self._send_body(step.data, chunked)
@@ -250,7 +251,7 @@ class _Connection(asyncio.Protocol):
         if plan.ending == "reset":
             self._reset()
         else:
-            self._done(close=close or plan.ending == "close")
+            self._done(close=close or plan.ending == "close", completed=not (plan.headless or plan.cut))
 
     async def _send_body(self, data: bytes, chunked: bool) -> None:
         for start in range(0, len(data), PIECE_BYTES):
@@ -265,10 +266,10 @@ class _Connection(asyncio.Protocol):
             await asyncio.sleep(0)  # without it a client that left is noticed only after the whole body
             await self._writable.wait()
 
-    def _done(self, *, close: bool) -> None:
+    def _done(self, *, close: bool, completed: bool = True) -> None:
         """The answer is out: on to the next request, or the end of the connection."""
         if self._entry:
-            self._ledger.end(self._entry, sent=self._handed, completed=True, left=False)
+            self._ledger.end(self._entry, sent=self._handed, completed=completed, left=False)
             self._entry = None
         if close and self._transport:
             self._transport.close()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
+from ...actors.runtime.ports import NANOSECONDS, Clock, SystemClock
 from .exchange import Call
 from .faults import Send, Wire, wire
 from .ledger import Entry, Ledger
@@ -22,11 +23,21 @@ class WorldTransport(httpx.AsyncBaseTransport):
     Args:
         world: what is asked.
         sleep: how waiting is done; a test with a clock of its own gives its own.
+        ledger: what counts the requests, where several transports play one web.
+        clock: gives the time of day for answers that name one.
     """
 
-    def __init__(self, world: World, *, sleep: Sleep = asyncio.sleep) -> None:
-        self.world, self.ledger = world, Ledger()
+    def __init__(
+        self,
+        world: World,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        ledger: Ledger | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.world, self.ledger = world, Ledger() if ledger is None else ledger
         self._sleep = sleep
+        self._clock = clock or SystemClock()
 
     def __repr__(self) -> str:
         return f"<WorldTransport {self.ledger!r}>"
@@ -37,11 +48,14 @@ class WorldTransport(httpx.AsyncBaseTransport):
         entry = self.ledger.begin(url, request.method)
         headers = {name.lower(): value for name, value in request.headers.items()}
         reply = self.world.answer(Call(url=url, method=request.method, headers=headers, number=entry.number))
-        entry.status = reply.status
-        plan = wire(reply, head_only=request.method == "HEAD")
+        wall_s = self._clock.wall_ns() / NANOSECONDS
+        plan = wire(reply, head_only=request.method == "HEAD", wall_s=wall_s)
+        entry.answered(reply, url, headless=plan.headless)
         stream = _Stream(plan, request, self.ledger, entry, self._sleep)
         if plan.before:
             await stream.pause(plan.before)
+        if plan.headless:
+            stream.end_without_a_head()
         named = [(name.encode(), value.encode("latin-1", "replace")) for name, value in plan.headers]
         return httpx.Response(reply.status, headers=named, stream=stream, request=request)
 
@@ -76,13 +90,22 @@ class _Stream(httpx.AsyncByteStream):
 
     def _finish(self) -> None:
         reset = self._plan.ending == "reset"
-        self._end(completed=not reset, left=False)
+        self._end(completed=not (reset or self._plan.cut), left=False)
         if reset:
             raise httpx.ReadError("connection reset by peer", request=self._request)
+        if self._plan.cut:
+            raise httpx.RemoteProtocolError("peer closed connection before the end", request=self._request)
         declared = dict(self._plan.headers).get("Content-Length", "0")
         if int(declared) > self._sent and self._plan.ending == "close":
             said = f"peer closed connection with {self._sent} of {declared} bytes sent"
             raise httpx.RemoteProtocolError(said, request=self._request)
+
+    def end_without_a_head(self) -> None:
+        """The connection ends before the head of the answer, with the error of its ending."""
+        self._end(completed=False, left=False)
+        if self._plan.ending == "reset":
+            raise httpx.ReadError("connection reset by peer", request=self._request)
+        raise httpx.RemoteProtocolError("disconnected without an answer", request=self._request)
 
     async def pause(self, seconds: float) -> None:
         """Silence; the client's read timeout ends it sooner, as on a socket."""

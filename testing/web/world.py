@@ -38,6 +38,7 @@ from .papers import Paper, Placed
 from .placing import place
 from .publishers import DECOY_HOST
 from .services import SERVICES
+from .wall_shapes import walled
 from .walls import BUSY, NOT_FOUND, UNAVAILABLE, wall_page
 
 COLUMNS = ("doi", "arxiv_id", "pmcid", "pmid", "url", "title")
@@ -139,7 +140,7 @@ class World:
             return service(self.catalogue, call, parts)
         if host == DECOY_HOST and parts.path.endswith(".pdf"):
             return Artifact(url=call.url, content=f"decoy {parts.path}", title="Another paper").answer(call)
-        return html(wall_page("login", call.url)) if host.startswith("sso.") else html(NOT_FOUND, status=404)
+        return walled("login", call.url) if host.startswith("sso.") else html(NOT_FOUND, status=404)
 
     def _robots(self, host: str) -> Reply:
         rules = self.catalogue.robots.get(host)
