@@ -31,8 +31,10 @@ from .sources.finding import Candidate
 from .web.exchange import Answer
 from .web.redaction import redact_url
 
-PAGES_MAX = 3
-"""Pages that are handed on from one source to the next."""
+PAGES_MAX = 8
+"""Pages that are handed on from one source to the next; one that is dropped may be asked for again."""
+PAGES_BYTES_MAX = 4 << 20
+"""What they may hold together, in bytes; the latest is kept whatever its size."""
 SEEN_MAX = 24
 """URLs that are handed on."""
 
@@ -97,6 +99,8 @@ class Answered:
     status: int
     dressed: bool
     """It was asked with the referer or cookies of a page; one that was asked bare may be asked so once."""
+    url: str = ""
+    """Who answered, after redirects; of a dead owner's answer the host alone."""
 
 
 def dressed(candidate: Candidate) -> bool:
@@ -123,6 +127,8 @@ class TurnInHand:
     fresh_pages: list[Answer] = field(default_factory=list)
     """Pages that came where its candidates were expected to be PDFs, not yet read."""
     finds: int = 1
+    answered_by: tuple[str, int] = ("", 0)
+    """Final URL and status of the answer that was opened last."""
     resumed: bool = False
     """Its last stream went on from a part."""
     broken: int = 0
@@ -189,7 +195,7 @@ class JobInHand:
         self.answered: dict[str, Answered] = _answered(row.ops)
         self.winner: Winner | None = None
         self.finalize_asked_ms = 0
-        self.pages: deque[Answer] = deque(maxlen=PAGES_MAX)
+        self.pages: deque[Answer] = deque()
         self.seen: dict[str, None] = {}
         self._seen_recorded = 0
         self.see(*_seen(row.ops))
@@ -204,6 +210,19 @@ class JobInHand:
         for url in urls:
             if url and len(self.seen) < SEEN_MAX:
                 self.seen[url] = None
+
+    def keep_page(self, page: Answer) -> None:
+        """Hand a page on to the sources that come after; the oldest give way."""
+        self.pages.append(page)
+        while len(self.pages) > PAGES_MAX or (
+            len(self.pages) > 1 and sum(len(kept.body) for kept in self.pages) > PAGES_BYTES_MAX
+        ):
+            self.pages.popleft()
+
+    def met(self, source: str, reason: str) -> int:
+        """Turns of a source that ended for a reason in this generation, before this take-up."""
+        turns = ledger.of_kind(self.row.ops, "FALLBACK")
+        return sum(op.about["source"] == source and op.result.get("reason") == reason for _, op in turns)
 
     def turn(self, turn_id: TurnId) -> TurnInHand | None:
         """The turn in flight of that name; None when it is over."""
@@ -349,7 +368,10 @@ def _answered(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
     """The final answers in the ledger; a page that was to be read on died with its reader: ask anew."""
     return {
         op_id: Answered(
-            str(op.result.get("reason", "")), int(op.result.get("status", 0)), bool(op.about.get("dressed"))
+            str(op.result.get("reason", "")),
+            int(op.result.get("status", 0)),
+            bool(op.about.get("dressed")),
+            f"https://{op.result['host']}/" if op.result.get("host") else "",
         )
         for op_id, op in ledger.of_kind(ops, "HEAD")
         if op.code == "NON_RETRYABLE" and not op.result.get("read_on")

@@ -139,7 +139,7 @@ class Storing:
         if turn is None or job.turn(turn.id) is None:
             self._desk.advance(job, events)
             return
-        turn.misses.append(Miss("no_pdf", message.reason, winner.pdf_url, 200))
+        turn.misses.append(Miss("no_pdf", message.reason, *turn.answered_by))
         if turn.resumed and turn.candidate is not None and message.reason != OTHER_ARTICLE:
             turn.candidates.appendleft(turn.candidate)  # what was held may be what is wrong: once more, whole
         self._desk.do(job, job.machine.broken(winner.source, self._desk.now_ms()), [])

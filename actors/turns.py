@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 
 from ..config.settings import SourceName
@@ -28,6 +30,10 @@ from .sources.finding import Candidate
 
 LANDING_READER: SourceName = "landing_scrape_pdf"
 """The source whose candidates may be pages that lead on."""
+BREAKER = "breaker_open"
+MET_MAX = 3
+"""Turns of a source in one generation that wait for a breaker they met on the way; the next one is a failure.
+A dead host that a source names twice would hold the work for ever: the first look shuts out the second."""
 
 
 class Turns:
@@ -123,7 +129,7 @@ class Turns:
         if known is None or (dressed(candidate) and not known.dressed):
             return False
         events.append(IdempotencyReplay(op_id, "HEAD"))
-        turn.misses.append(Miss("no_pdf", known.reason, candidate.url, known.status))
+        turn.misses.append(Miss("no_pdf", known.reason, known.url or candidate.url, known.status))
         return True
 
     def _head_id(self, job: JobInHand, candidate: Candidate) -> str:
@@ -179,6 +185,7 @@ class Turns:
         turn.effect = ("STREAM", stream.op_id)
         turn.resumed = message.resumed_at > 0
         turn.meta["front_ms"] = now - turn.started_ms
+        turn.answered_by = (message.url, message.status)
         job.see(*message.hops)
         events: list[Event] = [
             job.end(head_id, "HEAD", "OK", status=message.status, host=host_of(message.url)),
@@ -204,9 +211,14 @@ class Turns:
                 code = "ABANDONED"
             read_on: Value = 1 if message.page is not None and turn.id.source == LANDING_READER else ""
             status = message.status
-            events.append(job.end(op_id, kind, code, reason=message.reason, status=status, read_on=read_on))
+            host = host_of(message.url)
+            events.append(
+                job.end(op_id, kind, code, reason=message.reason, status=status, host=host, read_on=read_on)
+            )
             if kind == "HEAD" and code == "NON_RETRYABLE" and turn.candidate is not None:
-                job.answered[op_id] = Answered(message.reason, message.status, dressed(turn.candidate))
+                job.answered[op_id] = Answered(
+                    message.reason, message.status, dressed(turn.candidate), message.url
+                )
         turn.effect = None
         turn.misses.append(
             Miss(
@@ -242,7 +254,7 @@ class Turns:
     def _learn_page(self, job: JobInHand, message: Rejected) -> None:
         job.see(message.url)
         if message.page is not None:
-            job.pages.append(message.page)
+            job.keep_page(message.page)
             job.see(*message.page.hops, message.page.url)
 
     def resume_turn(self, job: JobInHand, turn: TurnInHand) -> None:
@@ -253,6 +265,12 @@ class Turns:
 
     def _end_turn(self, job: JobInHand, turn: TurnInHand, miss: Miss, events: list[Event]) -> None:
         now = self._desk.now_ms()
+        if (
+            miss.outcome == "skipped"
+            and miss.reason == BREAKER
+            and job.met(turn.id.source, BREAKER) >= MET_MAX
+        ):
+            miss = dataclasses.replace(miss, outcome="retryable")
         ended = fallback.Ended(miss.outcome, miss.reason, miss.wait_ms)
         end = job.machine.ended(turn.id.source, turn.id.attempt, ended, now)
         counted = Miss(end.outcome, end.reason, miss.url, miss.status, miss.retry_count)

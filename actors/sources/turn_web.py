@@ -114,8 +114,8 @@ class TurnWeb:
 
     async def _tell_wall(self, request: Request, error: WebError) -> None:
         page = error.page
-        if page is None or error.status in GONE:
-            return
+        if page is None or error.status in GONE or page.body.lstrip()[:1] in (b"{", b"["):
+            return  # nothing to look at, or data of a service, which is no wall however short it is
         wall = await self._scheduler.aside(lambda: wall_reason(page, request.url))
         if wall == "not_a_pdf":
             return
