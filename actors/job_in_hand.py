@@ -95,6 +95,8 @@ class Miss:
 class Answered:
     """What a URL's final answer was in this generation: it is replayed, not asked for again."""
 
+    op_id: str
+    """The effect that it came of."""
     reason: str
     status: int
     dressed: bool
@@ -368,6 +370,7 @@ def _answered(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
     """The final answers in the ledger; a page that was to be read on died with its reader: ask anew."""
     return {
         op_id: Answered(
+            op_id,
             str(op.result.get("reason", "")),
             int(op.result.get("status", 0)),
             bool(op.about.get("dressed")),

@@ -114,26 +114,26 @@ class Turns:
 
     def _asked_by_another(self, job: JobInHand, turn: TurnInHand, candidate: Candidate) -> bool:
         """Whether another turn has an effect in flight at that URL: one of them is enough."""
-        op_id = self._head_id(job, candidate)
+        op_id = self._head_id(job, candidate.url)
         others = (other for other in job.turns.values() if other is not turn and other.effect is not None)
         return any(
-            other.candidate is not None and self._head_id(job, other.candidate) == op_id for other in others
+            other.candidate is not None and self._head_id(job, other.candidate.url) == op_id
+            for other in others
         )
 
     def _known_miss(
         self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]
     ) -> bool:
         """Whether this generation has the final answer of that URL: then it is replayed, not asked again."""
-        op_id = self._head_id(job, candidate)
-        known = job.answered.get(op_id)
+        known = job.answered.get(self._head_id(job, candidate.url))
         if known is None or (dressed(candidate) and not known.dressed):
             return False
-        events.append(IdempotencyReplay(op_id, "HEAD"))
+        events.append(IdempotencyReplay(known.op_id, "HEAD"))
         turn.misses.append(Miss("no_pdf", known.reason, known.url or candidate.url, known.status))
         return True
 
-    def _head_id(self, job: JobInHand, candidate: Candidate) -> str:
-        return op_key("HEAD", job.job_id, url=candidate.url, generation=job.generation)
+    def _head_id(self, job: JobInHand, url: str) -> str:
+        return op_key("HEAD", job.job_id, url=url, generation=job.generation)
 
     def _open(self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]) -> None:
         turn.candidate = candidate
@@ -211,14 +211,15 @@ class Turns:
                 code = "ABANDONED"
             read_on: Value = 1 if message.page is not None and turn.id.source == LANDING_READER else ""
             status = message.status
-            host = host_of(message.url)
+            host = host_of(message.url) if status else ""  # nobody answered where nobody was asked
             events.append(
                 job.end(op_id, kind, code, reason=message.reason, status=status, host=host, read_on=read_on)
             )
             if kind == "HEAD" and code == "NON_RETRYABLE" and turn.candidate is not None:
-                job.answered[op_id] = Answered(
-                    message.reason, message.status, dressed(turn.candidate), message.url
-                )
+                answer = Answered(op_id, message.reason, message.status, dressed(turn.candidate), message.url)
+                job.answered[op_id] = answer
+                # Where a redirect ended, others may lead by its own name; it has answered them as well.
+                job.answered.setdefault(self._head_id(job, message.url), answer)
         turn.effect = None
         turn.misses.append(
             Miss(

@@ -50,8 +50,8 @@ class WebClient:
 
     ``slots`` counts what the limits allow, for all who share it (a library's ``SlotTable``), or for this
     client alone where it is left out; it is closed with the client. ``cache`` is where answers are kept that
-    may be used again (RFC 9111); without it none are. ``transport`` plays the wire in place of sockets. ``on_breaker`` is called on whatever
-    thread a breaker changed, and must not block.
+    may be used again (RFC 9111); without it none are. ``transport`` plays the wire in place of sockets.
+    ``on_breaker`` is called on whatever thread a breaker changed, and must not block.
 
     Raises:
         UsageError: the settings contradict each other.
@@ -178,8 +178,8 @@ class WebClient:
             try:
                 return await self._once(call, finish)
             except WebError as error:
-                if last is not None and error.outcome == "skipped":
-                    raise last from None
+                if last is not None and (error.outcome == "skipped" or error.reason == "deadline"):
+                    raise last from None  # what was answered says more than that the time ran out
                 last = error
                 wait_s = self._retry_wait_s(error)
                 if retry_count == request.retries_max or not await self._is_worth_it(call, error, wait_s):
