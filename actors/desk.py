@@ -126,6 +126,12 @@ class Desk:
         commands = job.machine.advance(now, lambda source: self._look(job, source))
         self.do(job, commands, events or [])
 
+    def reconsider(self, job: JobInHand) -> None:
+        """The work is better known: sources that were passed over for what they lacked may have it now."""
+        for source in job.machine.lacking():
+            if not self._finders[source].lacks(self.lookup(job, source)):
+                job.machine.reopen(source)
+
     def do(self, job: JobInHand, commands: list[fallback.Command], events: list[Event]) -> None:
         """Carry out what the machine says: record it all in one append, then start what was to start."""
         now = self.now_ms()

@@ -153,5 +153,7 @@ class Planner(Actor):
         return "failed"
 
     def _may_go_again(self, row: JobRow) -> bool:
-        rested = row.failed_ns + backoff_ns(self._retry, row.generation) <= self._clock.wall_ns()
+        waited_ns = self._clock.wall_ns() - row.failed_ns
+        # A failure that is still to come: the clock was set back since, and how long ago it was nobody knows.
+        rested = waited_ns < 0 or waited_ns >= backoff_ns(self._retry, row.generation)
         return row.may_retry and row.generation < self._retry.generations_max and rested

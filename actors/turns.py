@@ -62,6 +62,7 @@ class Turns:
         if found.identified is not None and job.work.merged(found.identified) != job.work:
             job.work = job.work.merged(found.identified)
             events.append(WorkIdentified(found.identified, turn.id.source))
+            self._desk.reconsider(job)
         job.see(*found.seen)
         turn.candidates.extend(found.candidates)
         turn.heard(found.from_cache)
@@ -219,7 +220,9 @@ class Turns:
                 answer = Answered(op_id, message.reason, message.status, dressed(turn.candidate), message.url)
                 job.answered[op_id] = answer
                 # Where a redirect ended, others may lead by its own name; it has answered them as well.
-                job.answered.setdefault(self._head_id(job, message.url), answer)
+                by_name = self._head_id(job, message.url)
+                if by_name not in job.answered or answer.dressed:
+                    job.answered[by_name] = answer
         turn.effect = None
         turn.misses.append(
             Miss(

@@ -30,7 +30,7 @@ def canonical_url(url: str) -> str:
     Raises:
         ValueError: the text is no absolute URL with a host.
     """
-    parts = urlsplit(url.strip())
+    parts = urlsplit(url.partition("#")[0].strip())
     scheme = parts.scheme.lower()
     host = canonical_host(parts.hostname or "")
     if not scheme or not host:

@@ -34,7 +34,7 @@ _PUBMED_URL = re.compile(
     re.IGNORECASE,
 )
 _PMID = re.compile(r"^(?:pmid:?\s*)?0*([1-9][0-9]{0,8})$", re.IGNORECASE)
-_URL = re.compile(r"^https?://[^\s/]+\S*$", re.IGNORECASE)
+_URL = re.compile(r"^https?://[^\s/]\S*$", re.IGNORECASE)
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 """DOIs fold ASCII letters alone (DOI Handbook, 3.4.4): é and É are two names."""
 _AROUND = string.whitespace + "\u00a0\u200b\u200e\u200f\u2060\ufeff"

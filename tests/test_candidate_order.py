@@ -117,6 +117,19 @@ def bring(name: str, played: Played, tmp_path: Path, **settings: Any) -> Outcome
     return outcome
 
 
+def test_an_identifier_learned_on_the_way_gives_its_source_a_turn(tmp_path: Path) -> None:
+    """arXiv is passed over for a DOI; once Unpaywall names the arXiv id, it is asked."""
+    location = {"url": "https://arxiv.org/abs/2101.00001", "url_for_pdf": None, "host_type": "repository"}
+    record = {"doi": "10.1234/one", "is_oa": True, "best_oa_location": location, "oa_locations": [location]}
+    replies = {
+        "https://api.unpaywall.org/v2/10.1234/one": Reply(json.dumps(record).encode(), "application/json"),
+        "https://arxiv.org/pdf/2101.00001": pdf(),
+    }
+    with playing(replies) as played:
+        outcome = bring("10.1234/one", played, tmp_path)
+    assert (outcome.ok, outcome.source) == (True, "arxiv_pdf")
+
+
 # --- nothing is fetched twice ---------------------------------------------------------------------
 
 PAGE = "https://journal.example/article/1"

@@ -155,7 +155,8 @@ def _is_open(location: dict[str, Any]) -> bool:
 
 
 def _copy(location: dict[str, Any], result: dict[str, Any]) -> _Copy:
-    site = text_of(location, "site").lower()[:30] or "site"
+    said = text_of(location, "site").lower()[:30]
+    site = said if said.isidentifier() else "site"
     return _Copy(
         url=web_url(text_of(location, "url")) or "",
         style=text_of(location, "documentStyle").lower(),

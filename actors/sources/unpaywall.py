@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ...config.settings import Thresholds, UnpaywallEndpoint
-from ...events.work import Work, normal_arxiv, normal_doi, normal_pmcid
+from ...events.work import Work, normal_arxiv, normal_doi, normal_pmcid, parse_work
 from ..web.exchange import Answer, Role, Web
 from ..web.page_repairs import web_url
 from .finding import (
@@ -132,7 +132,9 @@ def _kind(location: dict[str, Any]) -> tuple[str, str]:
 def _candidate(location: dict[str, Any]) -> Candidate:
     version, host = _kind(location)
     url = web_url(text_of(location, "url_for_pdf")) or ""
-    return Candidate(url=url, rule=f"unpaywall_{host or 'location'}", version=version)
+    return Candidate(
+        url=url, rule=f"unpaywall_{host if host.isidentifier() else 'location'}", version=version
+    )
 
 
 def _page_that_is_one(location: dict[str, Any]) -> Candidate:
@@ -173,4 +175,7 @@ def _pmcid(location: dict[str, Any]) -> str:
 def _arxiv(location: dict[str, Any]) -> str:
     named = _ARXIV_OAI.match(text_of(location, "pmh_id"))
     found = normal_arxiv(named.group(1)) if named else None
-    return found[0] if found else ""
+    if found:
+        return found[0]
+    pages = (parse_work(text_of(location, name)) for name in ("url_for_landing_page", "url", "url_for_pdf"))
+    return next((page.arxiv_id for page in pages if page and page.arxiv_id), "")
