@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from ..config.settings import Download
-from ..store.objects import Objects, Part, md5_file
+from ..store.disk_faults import storage_faults
+from ..store.objects import CHUNK_BYTES, Objects, Part, md5_file
 from ..store.proof import prove
 from ..store.title_check import check_title
 from .directory import Directory
@@ -24,6 +25,8 @@ from .runtime.ports import Scheduler
 
 OTHER_ARTICLE = "other_article"
 """The reason of bytes whose text is that of another work."""
+PART_BUSY = "part_busy"
+"""The reason of a part that another process holds."""
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -76,9 +79,9 @@ class Finalizer(Actor):
         """Prove and rename one part; runs on the pool."""
         if self._objects.has(asked.sha256, asked.bytes) and self._objects.verify(asked.sha256):
             return self._already_there(asked)
-        part = self._objects.open_part(asked.job_id, asked.part_epoch)
+        part = self._part(asked)
         if part is None:
-            return Placed(asked, refused="part_busy")
+            return Placed(asked, refused=PART_BUSY)
         proof = prove(part.path, length=asked.bytes, bytes_min=self._bounds.bytes_min)
         refused = proof.reason or self._mismatch(part, asked)
         shown = "" if refused else _title_check(part.path, asked)
@@ -88,6 +91,21 @@ class Finalizer(Actor):
             return Placed(asked, refused=refused)
         self._objects.finalise(part)
         return Placed(asked, proof=proof.level, title_check=shown)
+
+    def _part(self, asked: Finalize) -> Part | None:
+        """The part, for us alone; None while another process holds it and it cannot be copied.
+
+        An owner that was stopped within this very step, and lost its lease, still has it locked. Its bytes
+        are whole: they are read into a part of our own, and not asked for a second time.
+        """
+        part = self._objects.open_part(asked.job_id, asked.part_epoch)
+        if part is not None or asked.part_epoch == asked.epoch:
+            return part
+        copy = self._objects.open_part(asked.job_id, asked.epoch)
+        if copy is None:
+            return None
+        copy.restart()
+        return copy if _copied(self._objects.part_path(asked.job_id, asked.part_epoch), copy) else None
 
     def _already_there(self, asked: Finalize) -> Placed:
         """The same bytes are held: the part is not needed; whose they are is for the log to say.
@@ -117,6 +135,19 @@ class Finalizer(Actor):
         self._objects.sync_folders()
         for one in placed:
             self._to.resolver.tell(_answer(one))
+
+
+def _copied(path: Path, copy: Part) -> bool:
+    """Whether the bytes at a path are in the copy now; it is discarded when they are there no more."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:  # the owner before went on, and gave the part its final name
+        copy.discard()
+        return False
+    with file, storage_faults(path):
+        while chunk := file.read(CHUNK_BYTES):
+            copy.write(chunk)
+    return True
 
 
 def _md5_mismatch(path: Path, asked: Finalize) -> str:

@@ -36,11 +36,14 @@ from .outcome import Outcome
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
 from .runtime.ports import NANOSECONDS, Clock, Scheduler
+from .waking import overslept, went_back
 
 POLL_S = 0.25
 """How often waiting jobs and other workers' leases are looked at, in seconds."""
 PAGE = 64
 """Entries that one look at an index reads."""
+STEP_NS = NANOSECONDS
+"""The wall clock was set back when it lost more than this against the boot clock between two looks."""
 POISON = "poison"
 """The reason of a job that killed its worker while nothing ran beside it."""
 
@@ -102,12 +105,18 @@ class LeaseManager(Actor):
         self._asked: dict[str, Grant] = {}
         self._alone = False
         self._parked: Iterator[tuple[str, JobRow]] | None = None
+        self._crowded = False
+        """The last look at what is due had no room for all of it: it goes before what is fresh."""
+        self._wall_off_ns = self._off_ns()
+        self._set_back = False
+        """The wall clock was set back, and those who wait by it were not yet looked at."""
 
     def __repr__(self) -> str:
         return f"<LeaseManager of {self._worker[:8]}, {len(self.in_hand)} in hand, {len(self._asked)} asked>"
 
     def started(self) -> None:
         """Begin to look and to renew."""
+        self._set_back = went_back(self._store, by_ns=STEP_NS)
         self._again(POLL_S, Poll())
         self._again(self._settings.lease.ttl_s * self._settings.lease.renew_fraction, Renew())
 
@@ -123,6 +132,8 @@ class LeaseManager(Actor):
             case Journaled():
                 self._journaled(message)
             case Poll():
+                self._mind_the_clock()
+                self._crowded = True
                 self._claim(self._due)
                 self._again(POLL_S, message)
             case Renew():
@@ -134,7 +145,7 @@ class LeaseManager(Actor):
                 self._claim(self._due)
             case Drain():
                 self._draining = True
-                self._claim(self._fresh)
+                self._claim(self._next)
 
     def stopping(self) -> None:
         """Take nothing more."""
@@ -172,6 +183,14 @@ class LeaseManager(Actor):
             return 0
         return self._settings.works_in_hand - len(self.in_hand) - len(self._asked)
 
+    def _next(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
+        """What a place that became free is for.
+
+        The hand of a busy worker is full whenever it looks, and each place that becomes free in between would
+        go to a fresh job: those of dead owners would wait until the list has no fresh ones left.
+        """
+        return self._due(list_id) if self._crowded else self._fresh(list_id)
+
     def _fresh(self, list_id: str) -> Iterator[tuple[str, JobRow]]:
         """Free jobs, by priority and age; one that another worker took since the index was read is not."""
         for _, key in self._entries(CLAIMABLE, list_prefix(list_id)):
@@ -189,6 +208,7 @@ class LeaseManager(Actor):
             if entry[len(prefix) : len(prefix) + 8] > now:
                 break
             yield from ((job_id, row) for job_id, row in self._row(key) if row.lease is None)
+        self._crowded = False
         yield from self._fresh(list_id)
         while self._parked is not None and self._room() > 0:
             job = next(self._parked, None)
@@ -273,7 +293,7 @@ class LeaseManager(Actor):
                 self._granted(job_id, grant, result)
             elif grant.alone:
                 self._alone = False
-        self._claim(self._fresh)
+        self._claim(self._next)
 
     def _granted(self, job_id: str, grant: Grant, result: Appended) -> None:
         if grant.doomed:
@@ -297,6 +317,19 @@ class LeaseManager(Actor):
 
     # Keeping and letting go
 
+    def _mind_the_clock(self) -> None:
+        """Let go those who would wait too long because the wall clock was set back."""
+        off_ns = self._off_ns()
+        self._set_back = self._set_back or off_ns < self._wall_off_ns - STEP_NS
+        self._wall_off_ns = off_ns
+        if self._set_back:
+            self._set_back = False
+            for batch in overslept(self._store, wall_ns=self._clock.wall_ns()):
+                self._to.journal.tell(Append(batch, None))
+
+    def _off_ns(self) -> int:
+        return self._clock.wall_ns() - self._clock.boot_ns()
+
     def _renew(self) -> None:
         until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
         for job_id, held in self.in_hand.items():
@@ -319,7 +352,7 @@ class LeaseManager(Actor):
         self._alone = False
         if message.outcome is not None:
             self._watch(Came(held.errand, message.outcome))
-        self._claim(self._fresh)
+        self._claim(self._next)
 
     def _left(self, list_id: str) -> bool:
         """Whether unfinished jobs are left that time, or another worker's end, could open to us."""

@@ -38,7 +38,8 @@ from .directory import Directory
 from .messages import Came, ChunkPlanned, Drain, Idle, PlanChunk, Work
 from .outcome import Outcome, Planned, Wanted
 from .runtime.journal import Append
-from .runtime.ports import Cancel, Clock, Random, Scheduler, SystemClock, SystemRandom
+from .runtime.mailbox import AskTimeoutError
+from .runtime.ports import Cancel, Clock, Random, Scheduler, SystemClock, SystemRandom, stand_by
 from .runtime.scheduler import ThreadScheduler
 from .runtime.system import System
 from .staff import Staff
@@ -246,14 +247,12 @@ class Session:
             [to.reconciler, to.finalizer, to.breakers],
         ]
         self._system.stop(phases, timeout_s=STOP_S)
-        if self._fault is None:
-            self._finished()
+        if self._fault is None and self._finished():
             self._release_leases()
         late = self._system.stop([[to.journal]], timeout_s=STOP_S)
         closed = threading.Event()
         self._scheduler.gather(self._web.close(), lambda _: closed.set())
-        self._scheduler.stand_by(closed.is_set, timeout_s=STOP_S)
-        closed.wait(STOP_S)
+        closed.wait(stand_by(self._scheduler, closed.is_set, timeout_s=STOP_S))
         self._scheduler.close()
         if not late:  # a journal that is still in a commit must not lose its environment under it
             self.store.close()
@@ -284,13 +283,18 @@ class Session:
         event = RunStarted(self.worker, list_id, inputs, VERSION, self._process_id)
         self.store.append([Batch(RUN_PREFIX + self.run_id, (event,), expected_version=0)])
 
-    def _finished(self) -> None:
+    def _finished(self) -> bool:
+        """Record the end of the run; False where the journal, or this whole process, stood still too long."""
         elapsed_ms = (self.clock.boot_ns() - self._begun_ns) // 1_000_000
         event = RunFinished(
             self.worker, "interrupted" if self._interrupted else "ended", self._traffic(), elapsed_ms
         )
         ended = Append(Batch(RUN_PREFIX + self.run_id, (event,)), None)
-        self._to.journal.ask(ended, timeout_s=STOP_S)  # behind it, all that was told before is durable
+        try:
+            self._to.journal.ask(ended, timeout_s=STOP_S)  # behind it, all that was told before is durable
+        except AskTimeoutError:
+            return False  # its stop comes behind what waits; to raise here would leave store and lock open
+        return True
 
     def _release_leases(self) -> None:
         """Let go what was granted while the actors stopped; a lease that is left would count as a death."""
@@ -359,7 +363,7 @@ class Session:
 
     def _next(self, mail: queue.SimpleQueue[Any]) -> Any:
         """What is told next; a session that had to stop says so each time that it is asked."""
-        self._scheduler.stand_by(lambda: self._fault is not None or not mail.empty(), timeout_s=None)
+        stand_by(self._scheduler, lambda: self._fault is not None or not mail.empty(), timeout_s=None)
         told = None if self._fault else mail.get()
         if told is None:
             raise self._fault or InvariantError("a session without a fault was told that it has one")

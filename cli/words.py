@@ -24,6 +24,7 @@ _OF_JOBS: dict[str, Reason] = {
     "run_again": Reason("The list was run again.", _NOTHING),
     "retry_failed": Reason("`--retry-failed` asked for it.", _NOTHING),
     "breaker_closed": Reason("The breaker of a host was opened for requests before its time.", _NOTHING),
+    "clock_set_back": Reason("The machine's clock was set back; what waited by it is tried now.", _NOTHING),
 }
 """Reasons that stand with no source."""
 STATES = {
@@ -192,9 +193,13 @@ def _attempt(event: facts.FallbackAttempt) -> str:
 
 
 def _summary(event: facts.FallbackSummary) -> str:
+    missed = ", ".join(f"{s.source} ({s.reason or s.outcome})" for s in event.path if s.outcome != "success")
     if event.winner_source:
-        return f"{event.winner_source} won after {event.attempts} turns and {event.time_to_success_ms} ms."
-    return f"The search ended after {event.attempts} turns: {words_for(event.reason)[0]}"
+        others = f" Others: {missed}." if missed else ""
+        took = f"{event.attempts} turns and {event.time_to_success_ms} ms"
+        return f"{event.winner_source} won after {took}.{others}"
+    order = f" In order: {missed}." if missed else ""
+    return f"The search ended after {event.attempts} turns: {words_for(event.reason)[0]}{order}"
 
 
 def _paged(event: facts.QueryPaged) -> str:

@@ -12,7 +12,8 @@ import msgspec
 
 from .work import Work
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Raised with each changed meaning; ``upcasts`` reads what earlier versions wrote."""
 
 Value = str | int
 OpKind = Literal["HEAD", "STREAM", "FALLBACK", "RESOLUTION", "FINALIZE", "INDEX", "DEDUPE"]
@@ -174,6 +175,15 @@ class FallbackAttempt(Event, frozen=True, tag="fallback_attempt"):
     meta: dict[str, Value] = {}
 
 
+class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One turn, or a source passed over, as a summary tells it."""
+
+    source: str
+    outcome: AttemptOutcome
+    reason: str = ""
+    """A short code; ``""`` for a success, and in what schema 1 wrote."""
+
+
 class FallbackSummary(Event, frozen=True, tag="fallback_summary"):
     """The resolving of one generation ended."""
 
@@ -184,8 +194,8 @@ class FallbackSummary(Event, frozen=True, tag="fallback_summary"):
     time_to_success_ms: int = 0
     winner_source: str = ""
     winner_host: str = ""
-    path: tuple[str, ...] = ()
-    """Each turn as ``source:outcome``, in order."""
+    path: tuple[Step, ...] = ()
+    """Each turn that ended and each source passed over, in order."""
 
 
 class BreakerChanged(Event, frozen=True, tag="breaker_changed"):

@@ -21,7 +21,7 @@ import msgspec
 
 from ..config.settings import Fallback as FallbackSettings
 from ..errors import InvariantError
-from .facts import AttemptOutcome
+from .facts import AttemptOutcome, Step
 
 OFFLINE = "offline"
 """The gate that only a setting opens."""
@@ -178,7 +178,8 @@ class Fallback:
         self.front: str | None = None
         self.ended_by: dict[str, Ended] = dict(ended or {})
         self.held: dict[str, Look] = {}
-        self.path: list[str] = []
+        self.path: list[Step] = []
+        self._lacking: set[str] = set()
         self.over = False
         self._spent_ms = spent_ms
         self._running_since: int | None = now_ms
@@ -203,7 +204,7 @@ class Fallback:
 
     def tiers_touched(self) -> tuple[str, ...]:
         """The tiers of which a source had a turn or was passed over."""
-        tried = {step.split(":")[0] for step in self.path} | set(self.turns) | set(self.ended_by)
+        tried = {step.source for step in self.path} | set(self.turns) | set(self.ended_by)
         return tuple(name for name, _, sources in self.plan.tiers if tried & set(sources))
 
     # What is told to the machine
@@ -236,7 +237,7 @@ class Fallback:
         if source != self.front:
             raise InvariantError(f"a PDF of {source} was stored while the front-runner is {self.front}")
         self.ended_by[source] = Ended("success", "")
-        self.path.append(f"{source}:success")
+        self.path.append(Step(source, "success"))
         self.turns.pop(source, None)
         self.over = True
 
@@ -260,7 +261,7 @@ class Fallback:
             self.front = None
             self._resume(now_ms)
         end = self._as_cancelled(turn, end)
-        self.path.append(f"{source}:{end.outcome}")
+        self.path.append(Step(source, end.outcome, end.reason))
         if end.reason in GATES and end.outcome == "skipped":
             wait_ms = max(end.wait_ms, MET_GATE_MS)
             self.held[source] = Look(host=turn.host, gate=end.reason, wait_ms=wait_ms)
@@ -268,6 +269,16 @@ class Fallback:
         elif end.reason not in ("beaten", "stopped"):
             self.ended_by[source] = end
         return end
+
+    def lacking(self) -> list[str]:
+        """Sources that were passed over for what they lacked."""
+        return sorted(self._lacking)
+
+    def reopen(self, source: str) -> None:
+        """A source that was passed over has what it lacked: its turn is to come."""
+        if source in self._lacking and not self.over:
+            self._lacking.discard(source)
+            del self.ended_by[source]
 
     def tick(self, now_ms: int) -> list[Command]:
         """Time has passed: cancel what ran out."""
@@ -334,8 +345,9 @@ class Fallback:
 
     def _pass_over(self, source: str, tier: str, seen: Look) -> Skip:
         reason = seen.lacks or seen.gate
-        self.path.append(f"{source}:skipped")
+        self.path.append(Step(source, "skipped", reason))
         if seen.lacks:
+            self._lacking.add(source)
             self.ended_by[source] = Ended("skipped", reason)
         else:
             self.held[source] = seen

@@ -18,9 +18,10 @@ import msgspec
 
 from ..errors import UsageError
 from .audit import Expected, Finding
+from .disk_faults import storage_faults
 from .library import Library
 from .lmdb_store import LmdbStore
-from .objects import CHUNK_BYTES, Objects, storage_faults
+from .objects import CHUNK_BYTES, Objects
 
 FINDINGS_MAX = 1_000
 """Damaged objects that are named."""

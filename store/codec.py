@@ -164,7 +164,7 @@ class CommitCodec:
         """The events of a body that starts at ``position``, its chain unchecked; raises as ``decode``."""
         try:
             time_ns, run_id, entries = self._read(position, body)
-        except (msgspec.DecodeError, ValueError, TypeError, LookupError) as error:
+        except (msgspec.DecodeError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise DamagedError(
                 f"the log cannot be decoded at position {position}: {error}; "
                 "keep the library as it is and run `quire audit`"
@@ -178,6 +178,8 @@ class CommitCodec:
 
     def _read(self, position: int, body: bytes) -> tuple[int, str, list[Any]]:
         schema = self._schema_of(body)
+        if schema < 1:
+            raise ValueError(f"no events are of schema {schema}")
         if schema == self._domain.schema:
             return self._decoder.decode(body)[1:]
         if schema > self._domain.schema:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ..events import facts, projections
+from ..events import facts, projections, upcasts
 from ..events.job import JobRow, fold_job
 from .interface import Domain, Projection
 
 QUIRE = Domain(
     events=facts.AnyEvent,
     schema=facts.SCHEMA_VERSION,
+    upcasters=upcasts.UPCASTERS,
     projections=(
         Projection(
             name=projections.JOBS,

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from .objects import Objects, storage_faults
+from .disk_faults import storage_faults
+from .objects import Objects
 
 Kind = Literal["orphan", "part", "note", "copy"]
 

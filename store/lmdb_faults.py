@@ -18,24 +18,23 @@ from ..errors import (
     StoreFailedError,
     UsageError,
 )
+from .disk_faults import NO_ROOM, environment_faults
 
 READERS_MAX = 512
 """Read transactions at once, of all processes; fixed by the first process that opens the log."""
 FULL_BELOW_BYTES = 1 << 20
 """Free space under which a write that fails was short of room."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn errors of LMDB and of the system, in the log at ``path``, into ours."""
-    try:
-        yield
-    except lmdb.Error as error:
-        raise _fault(path, error) from error
-    except OSError as error:
-        raise EnvironmentFault(f"cannot open the log at {path}: {error}") from error
+    with environment_faults(f"cannot open the log at {path}"):
+        try:
+            yield
+        except lmdb.Error as error:
+            raise _fault(path, error) from error
 
 
 def _fault(path: Path, error: lmdb.Error) -> QuireError:
@@ -46,7 +45,7 @@ def _fault(path: Path, error: lmdb.Error) -> QuireError:
     """
     if isinstance(error, lmdb.MapFullError):
         return StorageFullError(f"the log at {path} fills its map: raise store.map_size and go on")
-    if getattr(error, "code", None) in _NO_ROOM or _short_write(path, error):
+    if getattr(error, "code", None) in NO_ROOM or _short_write(path, error):
         return StorageFullError(f"no room for the log at {path} ({error}): free disk space and go on")
     if isinstance(error, _DAMAGE):
         return DamagedError(f"the log at {path} is damaged ({error}): keep it and run `quire audit`")

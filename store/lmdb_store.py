@@ -22,18 +22,18 @@ import msgspec
 
 from ..errors import (
     DamagedError,
-    EnvironmentFault,
     InvariantError,
     StoreFailedError,
     UsageError,
 )
 from ..events.record import AppendResult, Batch, Head, Recorded
 from .codec import CHAIN_BYTES, GENESIS, Commit, CommitCodec, Draft, StreamState
+from .disk_faults import environment_faults, storage_faults, sync_folder
 from .interface import READ_LIMIT, Domain
+from .lmdb_birth import create
 from .lmdb_faults import READERS_MAX, translated
 from .memory_store import POLL_S, WallClock, taken
-from .objects import storage_faults
-from .projecting import Projector, TableChange, digest_of
+from .projecting import Projector, TableChange, decoded, digest_of
 
 MAP_SIZE = 64 << 30
 """Address space reserved for the log, in bytes; not disk."""
@@ -84,7 +84,8 @@ class LmdbStore:
         readonly: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._run_id = run_id
+        self.run_id = run_id
+        """Written on every event from now on."""
         self._clock = clock
         self._codec = CommitCodec(domain)
         self._projector = Projector(domain)
@@ -114,6 +115,8 @@ class LmdbStore:
         if new and self._readonly:
             raise UsageError(f"there is no log at {self.path}: name the library that holds one")
         with translated(self.path):
+            if new:
+                create(self.path, map_size=map_size)
             env = lmdb.open(
                 os.fspath(self.path),
                 map_size=map_size,
@@ -123,11 +126,22 @@ class LmdbStore:
                 create=not self._readonly,
             )
             env.reader_check()
-        if new:
-            # Without these the names of the files may be gone after a power loss, with every commit in them.
-            _sync_folder(self.path)
-            _sync_folder(self.path.parent)
+        if not self._readonly:
+            self._sync_names(env)
         return env
+
+    def _sync_names(self, env: lmdb.Environment) -> None:
+        """Make the names of the log durable: with them every commit would be gone after a power loss.
+
+        Not only by who made them: that one may have died in between, or not be there yet.
+        """
+        try:
+            with environment_faults(f"cannot make the folder of {self.path} durable"):
+                sync_folder(self.path)
+                sync_folder(self.path.parent)
+        except BaseException:
+            env.close()
+            raise
 
     def _databases(self) -> dict[bytes, Any]:
         names = [*_SYSTEM, *(table.encode() for table in self._projector.decoders)]
@@ -209,7 +223,7 @@ class LmdbStore:
             raise UsageError(
                 f"another version of the program works on the log at {self.path}: stop one of the two"
             )
-        draft = Draft(head.position, time_ns=self._clock.wall_ns(), run_id=self._run_id)
+        draft = Draft(head.position, time_ns=self._clock.wall_ns(), run_id=self.run_id)
         draft.judge(batches, lambda stream: self._stream(txn, stream))
         if draft.entries:
             self._write(txn, head, draft)
@@ -352,7 +366,10 @@ class LmdbStore:
             self._check_tables(txn)
             db = self._db[table.encode()]
             values = [txn.get(key, db=db) for key in keys]
-        return [None if value is None else decode(value) for value in values]
+        return [
+            None if value is None else decoded(table, key, value, decode)
+            for key, value in zip(keys, values, strict=True)
+        ]
 
     def scan(
         self, table: str, prefix: bytes = b"", *, after: bytes = b"", limit: int = READ_LIMIT
@@ -368,7 +385,7 @@ class LmdbStore:
                     if len(found) >= limit or not key.startswith(prefix):
                         break
                     found.append((key, value))
-        return [(key, decode(value)) for key, value in found]
+        return [(key, decoded(table, key, value, decode)) for key, value in found]
 
     def head(self) -> Head:
         """As ``EventStore.head``."""
@@ -431,7 +448,7 @@ class LmdbStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def close(self) -> None:
         """As ``EventStore.close``."""
@@ -508,14 +525,3 @@ def _change(txn: _Txn, db: Any, change: TableChange) -> None:
 def _stored(txn: _Txn, db: Any, items: list[tuple[bytes, bytes]], *, overwrite: bool) -> bool:
     consumed, added = txn.cursor(db).putmulti(items, overwrite=overwrite)
     return bool(consumed == added == len(items))
-
-
-def _sync_folder(path: Path) -> None:
-    try:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise EnvironmentFault(f"cannot make the folder {path} durable: {error}") from error

@@ -109,7 +109,8 @@ class MemoryStore:
 
     def __init__(self, domain: Domain, *, run_id: str, clock: WallClock) -> None:
         self._domain = domain
-        self._run_id = run_id
+        self.run_id = run_id
+        """Written on every event from now on."""
         self._clock = clock
         self._codec = CommitCodec(domain)
         # Everything below changes in ``append`` and ``rebuild`` alone, under this lock.
@@ -129,7 +130,7 @@ class MemoryStore:
         """As ``EventStore.append``; never out of room."""
         with self._changed:
             self._check_open()
-            draft = Draft(self._head.position, time_ns=self._clock.wall_ns(), run_id=self._run_id)
+            draft = Draft(self._head.position, time_ns=self._clock.wall_ns(), run_id=self.run_id)
             draft.judge(batches, lambda stream: self._streams.get(stream, (0, 0)))
             if draft.entries:
                 self._keep(draft)

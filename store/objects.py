@@ -8,19 +8,18 @@ with one that is late. A finished file is fsynced, renamed, and its folder fsync
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from ..errors import InvariantError, StorageFullError, StoreFailedError
+from ..errors import EnvironmentFault, InvariantError, StorageFullError, StoreFailedError
+from .disk_faults import storage_faults, sync_folder
 
 CHUNK_BYTES = 1 << 20
 SPACE_CHECK_BYTES = 16 << 20
@@ -32,7 +31,6 @@ OPEN_TRIES_MAX = 5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOB = re.compile(r"[0-9a-f]{8,64}")
 _PART = re.compile(r"([0-9a-f]{8,64})\.(\d{1,19})\.part")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Finalised(msgspec.Struct, frozen=True):
@@ -83,7 +81,7 @@ class Part:
         with storage_faults(self.path):
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._about_path.unlink(missing_ok=True)
+            self._about_path.unlink(missing_ok=True)
         self._hash, self.length = hashlib.sha256(), 0
 
     def sha256(self) -> str:
@@ -95,9 +93,15 @@ class Part:
         return self._hash.copy()
 
     def sync(self) -> None:
-        """Return when the bytes are durable; raises as ``write``."""
-        with storage_faults(self.path):
-            os.fsync(self._descriptor)
+        """Return when the bytes are durable; raises as ``write``, and then the part is gone."""
+        try:
+            with storage_faults(self.path):
+                os.fsync(self._descriptor)
+        except EnvironmentFault:
+            # The kernel may have dropped the bytes and still show them: whoever resumed the part would read
+            # them whole, and the next fsync would call them written.
+            self.discard()
+            raise
 
     @property
     def about(self) -> str:
@@ -127,10 +131,13 @@ class Part:
 
     def discard(self) -> None:
         """Remove the part."""
-        self._about_path.unlink(missing_ok=True)
-        if self._descriptor >= 0:
-            self.path.unlink(missing_ok=True)
-        self.close()
+        try:
+            with storage_faults(self.path):
+                self._about_path.unlink(missing_ok=True)
+                if self._descriptor >= 0:
+                    self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def load(self) -> None:
         """Hash what earlier owners wrote, and stand at its end."""
@@ -250,7 +257,8 @@ class Objects:
         with self._lock:
             # objects/ always: another process may have made the ab/ a moment ago and not fsynced it yet.
             self._unsynced.update((path.parent, self.root))
-        part._about_path.unlink(missing_ok=True)
+        with storage_faults(path):
+            part._about_path.unlink(missing_ok=True)
         part.close()
         return Finalised(sha256, size, path, held)
 
@@ -276,7 +284,7 @@ class Objects:
             try:
                 for folder in sorted(folders, reverse=True):
                     with storage_faults(folder):
-                        _sync_folder(folder)
+                        sync_folder(folder)
             except (StoreFailedError, StorageFullError) as error:
                 self._failed = str(error)
                 raise
@@ -328,17 +336,6 @@ def md5_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-@contextmanager
-def storage_faults(path: Path) -> Iterator[None]:
-    """Translate errors of the disk: StorageFullError where room helps, else StoreFailedError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StorageFullError(f"no room for {path}: make room and go on") from error
-        raise StoreFailedError(f"the disk failed at {path}: {error}") from error
-
-
 def _locked(descriptor: int) -> bool:
     """Lock a file for us alone; closes it and says no when somebody else holds it."""
     try:
@@ -363,11 +360,3 @@ def _renamed(old: Path, new: Path) -> None:
             old.rename(new)
         except FileNotFoundError:
             return
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

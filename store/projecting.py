@@ -150,7 +150,7 @@ def decoded(table: str, key: bytes, value: bytes, decode: Callable[[bytes], Any]
     """A value of a table, decoded; raises DamagedError when it cannot be."""
     try:
         return decode(value)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(
             f"the projection {table} is damaged at key {key[:80]!r}: {error}; run `quire rebuild`"
         ) from error

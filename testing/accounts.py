@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..actors.finalizer import PART_BUSY
 from ..actors.job_in_hand import OWNER_GONE
 from ..actors.lease_manager import POISON
 from ..events.facts import (
@@ -55,11 +56,13 @@ class Download(msgspec.Struct):
     """Ops on it that ended without a result for another reason: cancelled as beaten, or broken."""
     looks: int = 0
     """Turns of the page reader that may have met it where they expected a page."""
+    busy: int = 0
+    """Times that its bytes could not be placed, since an owner that was overtaken had them locked."""
 
     @property
     def allowed(self) -> int:
         """What the promise allows: one each, and one more for each time that it was cut off."""
-        return self.jobs + self.hit + self.again + self.looks
+        return self.jobs + self.hit + self.again + self.looks + self.busy
 
 
 class Account(msgspec.Struct):
@@ -108,6 +111,8 @@ class _Story:
         self.readers: Counter[str] = Counter()
         """Job → turns of the page reader."""
         self.job_of: dict[str, str] = {}
+        self.busy: Counter[tuple[str, str]] = Counter()
+        """Job and hash → times that the bytes were locked by somebody else."""
         self.ends: dict[str, list[OperationCompleted]] = defaultdict(list)
         self._dead: set[str] = set()
 
@@ -144,6 +149,8 @@ class _Story:
             self.readers[job_id] += event.about.get("source") == PAGE_READER and event.kind == "FALLBACK"
         elif isinstance(event, OperationCompleted):
             self.ends[event.op_id].append(event)
+            if event.kind == "FINALIZE" and event.result.get("reason") == PART_BUSY:
+                self.busy[(job_id, str(self.ops[event.op_id].about["sha256"]))] += 1
 
 
 def account_of(
@@ -237,4 +244,5 @@ def _downloads(story: _Story, world: World, ledger: Ledger) -> list[Download]:
             download.again += not gone and end.code != "OK"
             if kind == "STREAM" and end.code == "OK":
                 whole.add(url)
+                download.busy = story.busy[(story.job_of[op_id], str(end.result.get("sha256", "")))]
     return [download for url, download in found.items() if url in whole]

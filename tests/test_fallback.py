@@ -241,6 +241,19 @@ def test_source_that_lacks_what_it_needs_is_over():
     assert one.machine.attempts == len(SOURCES) - 2
 
 
+def test_a_source_that_gets_what_it_lacked_has_its_turn():
+    """Reopened, it is started before the later tiers go on; reopening what lacked nothing changes nothing."""
+    lacks = {"a"}
+    one = driver(lambda source: Look(lacks="no_doi") if source in lacks else free(source))
+    one.advance()
+    assert one.machine.lacking() == ["a"]
+    lacks.clear()
+    one.machine.reopen("a")
+    one.machine.reopen("b")
+    assert one.run_out() == Finish("no_pdf", "exhausted", may_retry=False)
+    assert one.machine.attempts == len(SOURCES)
+
+
 def test_other_hosts_go_first():
     """Where two sources of a tier ask the same host, another host's goes first."""
     hosts = {"a": "same.org", "b": "same.org", "c": "other.org"}

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from quire.errors import InvariantError, StorageFullError, StoreFailedError
-from quire.store.objects import Objects, storage_faults
+from quire.store.disk_faults import storage_faults
+from quire.store.objects import Objects
 
 JOB = hashlib.sha256(b"job").hexdigest()
 OTHER = hashlib.sha256(b"other").hexdigest()

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from quire.errors import DamagedError, InvariantError, StorageFullError, StoreFailedError, UsageError
+from quire.errors import (
+    DamagedError,
+    EnvironmentFault,
+    InvariantError,
+    StorageFullError,
+    StoreFailedError,
+    UsageError,
+)
 from quire.events.record import Appended, Batch
 from quire.store import lmdb_store
 from quire.store.audit import audit
@@ -444,7 +451,7 @@ def test_both_engines(tmp_path: Path, engine: str) -> None:
 def test_unreadable_folder(tmp_path: Path) -> None:
     """A folder that cannot be made is a fault of the environment, told with its path."""
     (tmp_path / "events").write_text("a file")
-    with pytest.raises(lmdb_store.EnvironmentFault, match="events"):
+    with pytest.raises(EnvironmentFault, match="events"):
         opened(tmp_path)
 
 

@@ -60,10 +60,10 @@ class DeadLetterOffice:
 
 
 class StandBy(Protocol):
-    """As ``Scheduler.stand_by``."""
+    """As ``ports.stand_by``, with its scheduler."""
 
-    def __call__(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
-        """Run what is to run until ``ready``, where no threads do."""
+    def __call__(self, ready: Callable[[], bool], *, timeout_s: float | None) -> float | None:
+        """Run what is to run until ``ready``, where no threads do; what is left to wait, in seconds."""
         ...
 
 
@@ -89,7 +89,7 @@ class Address:
     def __init__(
         self, name: str, mailbox: Mailbox, office: DeadLetterOffice, stand_by: StandBy | None = None
     ) -> None:
-        """``stand_by`` is the scheduler's, for whoever asks; left out where threads run the actors."""
+        """``stand_by`` is called by whoever asks, before waiting; left out where threads run the actors."""
         self.name = name
         self.state: ActorState = "running"
         self.mailbox = mailbox
@@ -136,10 +136,11 @@ class Address:
         future = _Reply()
         if not self.mailbox.offer(Envelope(message, future)):
             raise ActorStoppedError(f"actor {self.name!r} is {self.state}: nobody answers {message!r:.200}")
+        left_s: float | None = timeout_s
         if self._stand_by is not None:
-            self._stand_by(lambda: future.came, timeout_s=timeout_s)
+            left_s = self._stand_by(lambda: future.came, timeout_s=timeout_s)
         try:
-            return future.get(timeout=timeout_s)
+            return future.get(timeout=left_s)
         except AskTimeoutError:
             raise  # of an ask that the actor itself made
         except pykka.Timeout:

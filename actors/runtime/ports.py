@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 NANOSECONDS = 1_000_000_000
@@ -110,14 +110,27 @@ class Scheduler(Protocol):
         """Await blocking work from within a coroutine of ``gather``."""
         ...
 
-    def stand_by(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
-        """Called outside the actors by whoever is about to wait for ``ready``, ``timeout_s`` seconds at most.
-
-        A scheduler without threads runs what is to run, here and now, until it is so. One with threads
-        returns at once: the waiting itself is the caller's.
-        """
-        ...
-
     def close(self) -> None:
         """Stop timers, the pool and the event loop; waits for what is running, at most 10 s."""
         ...
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """What a ``Scheduler`` without threads may have as well: then who waits need not be stepped by others."""
+
+    def run_until(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
+        """Run what is to run until it is so, or until ``timeout_s`` seconds (None: no end) are over."""
+        ...
+
+
+def stand_by(scheduler: Scheduler, ready: Callable[[], bool], *, timeout_s: float | None) -> float | None:
+    """Called outside the actors by whoever is about to wait for ``ready``, ``timeout_s`` seconds at most.
+
+    Returns how long the caller then has to wait itself: ``timeout_s`` where threads run what it waits for,
+    and 0 where a stepping scheduler has run it by now.
+    """
+    if not isinstance(scheduler, Stepping):
+        return timeout_s
+    scheduler.run_until(ready, timeout_s=timeout_s)
+    return 0.0

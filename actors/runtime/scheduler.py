@@ -102,9 +102,6 @@ class ThreadScheduler:
         """
         return await awaited(self._pool.submit, work)
 
-    def stand_by(self, ready: Callable[[], bool], *, timeout_s: float | None) -> None:
-        """Nothing: the threads run what is to run."""
-
     def close(self) -> None:
         """Stop timers, loop and pool, and wait for what is running, at most ``CLOSE_S`` seconds in all.
 
@@ -186,6 +183,7 @@ class Gathered(Generic[T]):
         self._task: asyncio.Task[T | Raised] | None = None
 
     def __call__(self) -> None:
+        """Cancel the coroutine."""
         self._owner.call(self._cancel)
 
     def start(self) -> None:

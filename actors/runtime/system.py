@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ...errors import UsageError
 from .actor import Actor
 from .address import Address, DeadLetterOffice, DeadLetters
-from .ports import NANOSECONDS, Clock, Scheduler
+from .ports import NANOSECONDS, Clock, Scheduler, stand_by
 from .supervision import NEVER, RESTART, ActorStatistics, Child, RestartPolicy
 
 __all__ = ["NEVER", "RESTART", "ActorStatistics", "RestartPolicy", "System"]
@@ -50,7 +51,7 @@ class System:
             UsageError: the name is in use.
         """
         actor = make()
-        address = Address(name, actor.actor_inbox, self._office, self.scheduler.stand_by)
+        address = Address(name, actor.actor_inbox, self._office, partial(stand_by, self.scheduler))
         child = Child(self, address, make, policy)
         with self._lock:
             if name in self._children and not self._children[name].gone.is_set():
@@ -115,7 +116,7 @@ class System:
         def gone() -> bool:
             return all(child.gone.is_set() for child in children)
 
-        self.scheduler.stand_by(gone, timeout_s=max(0.0, left_s))
+        stand_by(self.scheduler, gone, timeout_s=max(0.0, left_s))
 
     @staticmethod
     def _step(children: Sequence[Child]) -> None:

@@ -195,7 +195,7 @@ class AnswerReader:
             f"http_{answer.status}",
             answer.url,
             status=answer.status,
-            retry_after_s=self._sender.retry_after_s(answer.headers.get("retry-after", "")),
+            retry_after_s=self._sender.retry_after_s(answer.headers),
             page=page,
         )
 

@@ -157,13 +157,18 @@ def location(response: httpx.Response) -> bytes | None:
     return next((value for name, value in response.headers.raw if name.lower() == b"location"), None)
 
 
-def retry_after_s(text: str, *, wall_ns: int, max_s: float) -> float:
-    """Seconds that a ``Retry-After`` asks for, given as seconds or as a date; 0 when it asks for nothing."""
+def retry_after_s(text: str, *, date: str = "", wall_ns: int, max_s: float) -> float:
+    """Seconds that a ``Retry-After`` asks for, given as seconds or as a date; 0 when it asks for nothing.
+
+    A date is held against the answer's own ``Date`` (RFC 9110, 6.6.1) where there is one: both are of the
+    server's clock, and ours may be off by an hour.
+    """
     if not text:
         return 0.0
     try:
         wait_s = float(text)
     except ValueError:
         date_s = http_date_s(text)
-        wait_s = 0.0 if date_s is None else date_s - wall_ns / NANOSECONDS
+        said_s = http_date_s(date)
+        wait_s = 0.0 if date_s is None else date_s - (wall_ns / NANOSECONDS if said_s is None else said_s)
     return min(wait_s, max_s) if math.isfinite(wait_s) and wait_s > 0 else 0.0

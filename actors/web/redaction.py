@@ -13,7 +13,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _EMAIL = re.compile(
-    r"[A-Za-z0-9._+\-]{1,64}(?:@|%40|%2540)[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8}", re.I
+    r"[A-Za-z0-9._+\-]{1,64}(?:(?:@|%40|%2540)[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8})+", re.I
 )
 _JWT = re.compile(r"eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)?")
 _MATRIX = re.compile(r";(jsessionid|sid|phpsessid|sessionid|token)=[^;/?#&]*", re.IGNORECASE)

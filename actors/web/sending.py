@@ -130,9 +130,11 @@ class Sender:
         self._judge(permit, response)
         return response
 
-    def retry_after_s(self, text: str) -> float:
-        """Seconds that a ``Retry-After`` asks for, within our bound."""
-        return retry_after_s(text, wall_ns=self._clock.wall_ns(), max_s=self._settings.retry_after_max_s)
+    def retry_after_s(self, headers: Mapping[str, str]) -> float:
+        """Seconds that an answer's ``Retry-After`` asks for, within our bound."""
+        text, date = headers.get("retry-after", ""), headers.get("date", "")
+        wall_ns, max_s = self._clock.wall_ns(), self._settings.retry_after_max_s
+        return retry_after_s(text, date=date, wall_ns=wall_ns, max_s=max_s)
 
     def headers(self, request: Request, asked: Place) -> dict[str, str]:
         """The header fields of a request but for cookies; those with an empty value are not sent."""
@@ -187,7 +189,7 @@ class Sender:
         verdict: Verdict = "success" if status < 400 else "neutral"
         if status == 429 or status >= 500:
             verdict = "failure"
-        wait_s = self.retry_after_s(response.headers.get("retry-after", "")) if verdict == "failure" else 0.0
+        wait_s = self.retry_after_s(response.headers) if verdict == "failure" else 0.0
         self._breakers.report(permit, verdict, reason=f"http_{status}", retry_after_s=wait_s)
 
 

@@ -1,0 +1,100 @@
+"""What a campaign of stops came to, in figures and in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from ..accounts import SHOWN_MAX
+from .arena import Arena
+
+
+class Tally(msgspec.Struct):
+    """What a campaign came to."""
+
+    rounds: int = 0
+    """Workers that were stopped, overtaken and woken."""
+    stops: int = 0
+    standstills: int = 0
+    """Stops during which nobody could write: the worker held the lock on writing."""
+    not_overtaken: int = 0
+    """Other stops that ended before anybody took over."""
+    idle: int = 0
+    """Workers that had nothing in hand when they were stopped."""
+    points: dict[str, int] = {}
+    """Point → rounds."""
+    states: dict[str, int] = {}
+    """State → jobs that were taken over in it."""
+    taken_over: int = 0
+    late: dict[str, int] = {}
+    """What the woken tried under their old epochs → how often it was refused."""
+    rounds_refused: int = 0
+    """Rounds after which at least one late append was refused."""
+    stale: int = 0
+    """Late appends that stand in the log."""
+    clock_steps: int = 0
+    libraries: int = 0
+    works: int = 0
+    home: int = 0
+    obtainable: int = 0
+    poisoned: int = 0
+    elapsed_s: float = 0.0
+    problems: list[str] = []
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise was kept."""
+        return not self.problems and not self.stale
+
+    def add(self, arena: Arena) -> None:
+        """Take in a library that is done."""
+        account, rounds = arena.account(), arena.rounds
+        standstills = sum(stop.stood for stop in arena.stops if not stop.counts)
+        self.rounds += len(rounds)
+        self.stops += len(arena.stops)
+        self.standstills += standstills
+        self.not_overtaken += len(arena.stops) - len(rounds) - standstills
+        self.idle += arena.idle
+        self.points = _sum(self.points, Counter(stop.point for stop in rounds))
+        self.states = _sum(self.states, account.states_in_flight)
+        self.taken_over += sum(stop.taken for stop in rounds)
+        for stop in arena.stops:
+            self.late = _sum(self.late, stop.late)
+        self.rounds_refused += sum(bool(stop.late) for stop in rounds)
+        self.stale += len(arena.fences.stale)
+        self.clock_steps += arena.steps
+        self.libraries += 1
+        self.works += account.works
+        self.home += account.home
+        self.obtainable += account.obtainable
+        self.poisoned += account.poisoned
+        self.problems = [*self.problems, *account.problems]
+
+    def report(self) -> str:
+        """All of it in a few lines."""
+        pace = self.rounds / self.elapsed_s * 60 if self.elapsed_s else 0.0
+        lines = [
+            f"{self.rounds} rounds ({pace:.0f} a minute), {self.stops} stops, {self.libraries} libraries; "
+            f"{self.standstills} stood still within a commit, {self.not_overtaken} were not overtaken, "
+            f"{self.idle} had nothing in hand",
+            f"  stopped {_shown(self.points)}",
+            f"jobs taken over from the stopped {self.taken_over}; "
+            f"all takeovers by state {_shown(self.states)}",
+            f"late appends refused {sum(self.late.values())}, after {self.rounds_refused} rounds",
+            f"  {_shown(self.late)}",
+            f"late appends in the log {self.stale}",
+            f"the wall clock was set {self.clock_steps} times",
+            f"home {self.home} of {self.obtainable} that can be had, {self.works} works; "
+            f"given up as poison and tried again {self.poisoned}",
+            f"PROBLEMS {len(self.problems)}" if self.problems else "every promise was kept",
+        ]
+        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems[:SHOWN_MAX])])
+
+
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _shown(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in Counter(counts).most_common(SHOWN_MAX)) or "none"

@@ -1,0 +1,183 @@
+"""Defects of the web client: retries, resuming, breakers, slots, cache."""
+
+from __future__ import annotations
+
+from .mutant import mutants
+
+_SURVIVORS = "mutant_survivors.py"
+
+WEB = mutants(
+    "web",
+    (
+        "retry_in_open_breaker",
+        "nothing is tried again while the breaker is open",
+        "actors/web/client.py",
+        "or self._manners.breaker_wait_s(error.url) > wait_s:",
+        "or wait_s < 0:",
+        "web_client.py " + _SURVIVORS,
+    ),
+    (
+        "retry_after_ignored",
+        "a wait that a server asks for is kept",
+        "actors/web/client.py",
+        "return error.retry_after_s + spread_s if error.retry_after_s else spread_s",
+        "return spread_s",
+        "web_client.py",
+    ),
+    (
+        "one_try_too_few",
+        "every retry that the policy allows is used",
+        "actors/web/client.py",
+        "if retry_count == request.retries_max or not await",
+        "if retry_count + 1 >= request.retries_max or not await",
+        "web_client.py",
+    ),
+    (
+        "final_miss_retried",
+        "what will not pass is not tried again",
+        "actors/web/client.py",
+        'may_pass = error.outcome == "retryable" and error.reason != "bad_range"',
+        'may_pass = error.reason != "bad_range"',
+        "web_client.py",
+    ),
+    (
+        "hop_unguarded",
+        "every hop passes the address guard",
+        "actors/web/client.py",
+        "            self._guard.check(asked)\n",
+        "            asked.url\n",
+        "web_client.py",
+    ),
+    (
+        "resume_without_validator",
+        "a range is asked for only behind a strong validator",
+        "actors/web/ranges.py",
+        "return request.range_start > 0 and is_strong(request.if_range)",
+        "return request.range_start > 0",
+        "web_resume.py",
+    ),
+    (
+        "range_from_elsewhere",
+        "a 206 that begins elsewhere is not believed",
+        "actors/web/ranges.py",
+        "if start != wanted:",
+        "if start > wanted:",
+        "web_resume.py",
+    ),
+    (
+        "range_of_other_version",
+        "a 206 of another version is not believed",
+        "actors/web/ranges.py",
+        "    if said != validator:\n",
+        "    if not said:\n",
+        "web_resume.py",
+    ),
+    (
+        "changed_part_resumed",
+        "a part that changed since is not gone on with",
+        "actors/sources/resuming.py",
+        "if part.length != download.resumed_at:",
+        "if part.length < 0:",
+        _SURVIVORS,
+    ),
+    (
+        "part_of_other_boot",
+        "a part of another boot may be torn: it is not gone on with",
+        "actors/sources/resuming.py",
+        "if held.url_sha256 != _sha256(url) or held.boot_id != boot_id:",
+        "if held.url_sha256 != _sha256(url):",
+        "resume.py " + _SURVIVORS,
+    ),
+    (
+        "short_body_taken",
+        "a body that ends before its length is no success",
+        "actors/web/download.py",
+        "if self.length is not None and self._size < self.length:",
+        "if self.length is not None and self._size < 0:",
+        "web_resume.py",
+    ),
+    (
+        "breaker_one_late",
+        "a breaker opens at the failure that the setting names",
+        "actors/web/breaker.py",
+        "self.failures >= self.settings.failures_to_open:",
+        "self.failures > self.settings.failures_to_open:",
+        "breaker.py",
+    ),
+    (
+        "two_probes",
+        "a half-open breaker lets one request through",
+        "actors/web/breaker.py",
+        "            self.until_ns = now_ns + round(PROBE_S_MAX * NANOSECONDS)\n",
+        "",
+        "breaker.py",
+    ),
+    (
+        "stale_report_counts",
+        "the report of a request sent before a change no longer matters",
+        "actors/web/breaker.py",
+        "if permit.turn != self.turn:",
+        "if permit.turn > self.turn:",
+        "breaker.py",
+    ),
+    (
+        "breaker_rest_cut",
+        "Retry-After makes the rest of a host longer",
+        "actors/web/breaker.py",
+        "self.open(now_ns, reason, max(self.settings.open_s, retry_after_s))",
+        "self.open(now_ns, reason, self.settings.open_s)",
+        "breaker.py",
+    ),
+    (
+        "client_errors_blamed",
+        "a 404 is no failure of its host",
+        "actors/web/sending.py",
+        "if status == 429 or status >= 500:",
+        "if status >= 404:",
+        _SURVIVORS,
+    ),
+    (
+        "slot_not_taken",
+        "a slot that is given is taken",
+        "actors/web/slot_table.py",
+        "            self._write(digest, way, _encoded(owner, queue))\n        return at_ns\n",
+        "        return at_ns\n",
+        "shared_limits.py",
+    ),
+    (
+        "slots_unlocked",
+        "two workers never take one slot",
+        "actors/web/slot_table.py",
+        "        with self._mine(), self._alone():\n"
+        "            way, owner, queue = _found(self._read(digest), digest, now_ns)\n"
+        "            queue, at_ns",
+        "        with self._mine():\n"
+        "            way, owner, queue = _found(self._read(digest), digest, now_ns)\n"
+        "            queue, at_ns",
+        "shared_limits.py",
+    ),
+    (
+        "cache_never_ages",
+        "what is kept grows old",
+        "actors/web/cache_rules.py",
+        "left_s = self._lifetime_s(kept.headers) - _age_s(kept, now_ns)",
+        "left_s = self._lifetime_s(kept.headers)",
+        "web_cache.py",
+    ),
+    (
+        "clock_set_back_is_fresh",
+        "a clock that was set back makes nothing young",
+        "actors/web/cache_rules.py",
+        "return kept.age_s + resident_s if resident_s >= 0 else math.inf",
+        "return kept.age_s + resident_s",
+        "web_cache.py",
+    ),
+    (
+        "age_field_ignored",
+        "the Age that an answer brings counts",
+        "actors/web/cache_rules.py",
+        "return max(apparent_s, (int(text) if known else 0) + delay_s)",
+        "return max(apparent_s, delay_s)",
+        "web_cache.py",
+    ),
+)
