@@ -25,6 +25,16 @@ check: $(MARK)
 	MYPYPATH=.check $(BIN)/mypy -p quire
 
 campaign: $(MARK)
+	$(BIN)/python -m quire.testing.golden check
+	$(BIN)/python -m quire.testing.mutants
+	$(BIN)/python -m quire.testing.fuzz --bodies 20000
+	$(BIN)/python -m quire.testing.tamper --tampers 10000
+	$(BIN)/python -m quire.testing.simulation --seeds 1000
+	$(BIN)/python -m quire.testing.disk syscalls
+	$(BIN)/python -m quire.testing.disk powerloss --count 100000
+	$(BIN)/python -m quire.testing.disk full
+	$(BIN)/python -m quire.testing.fencing --rounds 1000
+	$(BIN)/python -m quire.testing.records --mix hard
 	$(BIN)/python -m quire.testing.crash --kills 10000 --works 400
 
 bench: $(MARK)

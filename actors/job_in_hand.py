@@ -38,6 +38,8 @@ PAGES_BYTES_MAX = 4 << 20
 SEEN_MAX = 24
 """URLs that are handed on."""
 
+OUR_DISK = frozenset({"part_changed", "part_busy"})
+"""Reasons of a refusal that say nothing of what was sent."""
 OWNER_GONE = "owner_gone"
 """The reason of an op that was found in flight when its owner was gone."""
 
@@ -221,6 +223,10 @@ class JobInHand:
         ):
             self.pages.popleft()
 
+    def refused(self, winner: Winner, reason: str) -> None:
+        """The bytes that a dead owner had streamed are no paper: their URL is not asked for them again."""
+        self.answered.update(_refusals(self.row.ops, {winner.pdf_url: reason}))
+
     def met(self, source: str, reason: str) -> int:
         """Turns of a source that ended for a reason in this generation, before this take-up."""
         turns = ledger.of_kind(self.row.ops, "FALLBACK")
@@ -368,6 +374,29 @@ class JobInHand:
 
 def _answered(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
     """The final answers in the ledger; a page that was to be read on died with its reader: ask anew."""
+    refused = {
+        str(op.about["sha256"]): str(op.result.get("reason", ""))
+        for _, op in ledger.of_kind(ops, "FINALIZE")
+        if op.code == "NON_RETRYABLE"
+    }
+    bad = {
+        str(op.about["url"]): refused[sha256]
+        for _, op in ledger.of_kind(ops, "STREAM")
+        if (sha256 := str(op.result.get("sha256", ""))) in refused and not op.about["range_start"]
+    }
+    return {**_misses(ops), **_refusals(ops, bad)}
+
+
+def _refusals(ops: ledger.Ops[OpKind], bad: dict[str, str]) -> dict[str, Answered]:
+    """The answers of URLs (as they are written down) whose bytes were refused, and why."""
+    return {
+        op_id: Answered(op_id, bad[url], 200, bool(op.about.get("dressed")), url)
+        for op_id, op in ledger.of_kind(ops, "HEAD")
+        if (url := str(op.about["url"])) in bad and bad[url] not in OUR_DISK
+    }
+
+
+def _misses(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
     return {
         op_id: Answered(
             op_id,

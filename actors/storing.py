@@ -137,6 +137,7 @@ class Storing:
         events: list[Event] = [job.end(op_id, "FINALIZE", "NON_RETRYABLE", reason=message.reason)]
         turn = winner.turn
         if turn is None or job.turn(turn.id) is None:
+            job.refused(winner, message.reason)
             self._desk.advance(job, events)
             return
         turn.misses.append(Miss("no_pdf", message.reason, *turn.answered_by))

@@ -113,6 +113,9 @@ class _Story:
         self.job_of: dict[str, str] = {}
         self.busy: Counter[tuple[str, str]] = Counter()
         """Job and hash → times that the bytes were locked by somebody else."""
+        self.refusing: Counter[tuple[str, str]] = Counter()
+        """Job and hash → deaths while the bytes were being proved."""
+        self.refused: set[tuple[str, str]] = set()
         self.ends: dict[str, list[OperationCompleted]] = defaultdict(list)
         self._dead: set[str] = set()
 
@@ -149,8 +152,16 @@ class _Story:
             self.readers[job_id] += event.about.get("source") == PAGE_READER and event.kind == "FALLBACK"
         elif isinstance(event, OperationCompleted):
             self.ends[event.op_id].append(event)
-            if event.kind == "FINALIZE" and event.result.get("reason") == PART_BUSY:
-                self.busy[(job_id, str(self.ops[event.op_id].about["sha256"]))] += 1
+            if event.kind == "FINALIZE":
+                self._proved((job_id, str(self.ops[event.op_id].about["sha256"])), event)
+
+    def _proved(self, bytes_of: tuple[str, str], end: OperationCompleted) -> None:
+        reason = end.result.get("reason")
+        if reason == PART_BUSY:
+            self.busy[bytes_of] += 1
+        elif end.code == "NON_RETRYABLE":
+            self.refused.add(bytes_of)
+        self.refusing[bytes_of] += end.code == "ABANDONED" and reason == OWNER_GONE
 
 
 def account_of(
@@ -244,5 +255,8 @@ def _downloads(story: _Story, world: World, ledger: Ledger) -> list[Download]:
             download.again += not gone and end.code != "OK"
             if kind == "STREAM" and end.code == "OK":
                 whole.add(url)
-                download.busy = story.busy[(story.job_of[op_id], str(end.result.get("sha256", "")))]
+                bytes_of = (story.job_of[op_id], str(end.result.get("sha256", "")))
+                # A refused part is thrown away before its refusal is durable: a death between asks anew.
+                thrown = story.refusing[bytes_of] if bytes_of in story.refused else 0
+                download.busy = story.busy[bytes_of] + thrown
     return [download for url, download in found.items() if url in whole]

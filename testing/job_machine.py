@@ -50,7 +50,8 @@ ENDS: tuple[tuple[AttemptOutcome, str], ...] = (
 
 LOOKS_S = (0.3, 0.3)
 """Times after which each worker has looked again: what one lost at the first look is taken at the next."""
-HEADS = st.sampled_from(["OK", "NON_RETRYABLE", "RETRYABLE"])
+HEADS = st.sampled_from(["", "NON_RETRYABLE", "RETRYABLE", "OK"])
+"""How the opening of a URL ends; ``""`` leaves it in flight."""
 
 
 @cache
@@ -228,19 +229,23 @@ class JobMachine(ScriptedMachine):
 
     @rule(who=WHO, pick=PICK, url=st.integers(0, 1), code=HEADS)
     def head(self, who: int, pick: int, url: int, code: str) -> None:
-        """Open a URL, unless its answer is known; the end of what was begun comes with the next call."""
+        """Open a URL, unless its answer is known; the end of what is in flight comes with the next call."""
         worker, job = self._pick(who, pick)
         if job is None:
             return
         op_id = op_key("HEAD", job.job_id, url=f"https://a.example/{url}")
         begun = worker.hands.open.pop(job.job_id, None)
         if begun is not None:
-            self._commit(worker, job, [job.end(begun[1], "HEAD", code, reason="known")])  # type: ignore[arg-type]
+            self._commit(worker, job, [_opened(job, begun[1], code or "ABANDONED")])
         elif op_id in job.answered:
             self._commit(worker, job, [IdempotencyReplay(op_id, "HEAD")])
         elif not self._had_its_result(job, op_id):
-            worker.hands.open[job.job_id] = ("HEAD", op_id)
-            self._commit(worker, job, [job.begin("HEAD", {"url": f"https://a.example/{url}"})])
+            events: list[Event] = [job.begin("HEAD", {"url": f"https://a.example/{url}"})]
+            if code:
+                events.append(_opened(job, op_id, code))
+            else:
+                worker.hands.open[job.job_id] = ("HEAD", op_id)
+            self._commit(worker, job, events)
 
     def _had_its_result(self, job: JobInHand, op_id: str) -> bool:
         """Whether these hands heard the answer themselves, or it was good: then it is streamed, not asked."""
@@ -370,6 +375,10 @@ def _counts(known: list[Entry | None], *, twice: int) -> dict[str, int]:
         "new": sum(job is None for job in known),
         "home": sum(job is not None and job.state == "INDEXED" for job in known),
     }
+
+
+def _opened(job: JobInHand, op_id: str, code: str) -> Event:
+    return job.end(op_id, "HEAD", code, reason="known")  # type: ignore[arg-type]  # drawn from the codes
 
 
 def _free(source: str) -> fallback.Look:

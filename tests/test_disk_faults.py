@@ -124,7 +124,7 @@ def test_a_part_whose_sync_failed_is_not_resumed(trial):
     ("defect", "name", "said"),
     [
         ("raw-errors", "write", "not a typed error"),
-        ("swallowed", "fdatasync", "the error was not told"),
+        ("swallowed", "fdatasync", "acknowledged after the error"),
     ],
 )
 def test_the_campaign_sees_a_store_that_is_careless(runs, folder, defect, name, said):

@@ -55,7 +55,7 @@ FIND = settings(
 
 def test_memory_store() -> None:
     """The store in memory is its model, whatever is done to it in whatever order."""
-    run_state_machine_as_test(StoreMachine, settings=budget(1100))
+    run_state_machine_as_test(StoreMachine, settings=budget(800))
 
 
 def test_lmdb_store() -> None:
@@ -92,7 +92,7 @@ def _marks(log: list[Any]) -> list[str]:
 
 def test_runtime() -> None:
     """Acknowledged is durable, order is kept, restarts follow the policy, nothing is lost without a word."""
-    run_state_machine_as_test(RuntimeMachine, settings=budget(600))
+    run_state_machine_as_test(RuntimeMachine, settings=budget(900))
 
 
 # Planted defects
