@@ -17,6 +17,7 @@ from ..actors.job_in_hand import JobInHand, Miss
 from ..actors.messages import Came, ChunkPlanned, Drain, Idle, PlanChunk
 from ..actors.messages import Work as WorkOn
 from ..actors.outcome import Wanted
+from ..actors.runtime.ports import NANOSECONDS
 from ..config.loader import load
 from ..config.settings import Quire
 from ..events import fallback
@@ -236,22 +237,27 @@ class JobMachine(ScriptedMachine):
         op_id = op_key("HEAD", job.job_id, url=f"https://a.example/{url}")
         begun = worker.hands.open.pop(job.job_id, None)
         if begun is not None:
-            self._commit(worker, job, [_opened(job, begun[1], code or "ABANDONED")])
+            self._commit(worker, job, [self._opened(worker, job, begun[1], code or "ABANDONED")])
         elif op_id in job.answered:
             self._commit(worker, job, [IdempotencyReplay(op_id, "HEAD")])
-        elif not self._had_its_result(job, op_id):
+        elif not self._had_its_result(worker, job, op_id):
             events: list[Event] = [job.begin("HEAD", {"url": f"https://a.example/{url}"})]
             if code:
-                events.append(_opened(job, op_id, code))
+                events.append(self._opened(worker, job, op_id, code))
             else:
                 worker.hands.open[job.job_id] = ("HEAD", op_id)
             self._commit(worker, job, events)
 
-    def _had_its_result(self, job: JobInHand, op_id: str) -> bool:
+    def _opened(self, worker: Worker, job: JobInHand, op_id: str, code: str) -> Event:
+        if code in ("OK", "NON_RETRYABLE"):
+            worker.hands.heard[job.job_id].add(op_id)
+        return job.end(op_id, "HEAD", code, reason="known")  # type: ignore[arg-type]  # drawn from the codes
+
+    def _had_its_result(self, worker: Worker, job: JobInHand, op_id: str) -> bool:
         """Whether these hands heard the answer themselves, or it was good: then it is streamed, not asked."""
         self._read_the_log()
         op = self.book.jobs[job.job_id].ops.get(op_id)
-        return op is not None and (op.code == "OK" or (op.code == "NON_RETRYABLE" and op.epoch == job.epoch))
+        return op_id in worker.hands.heard[job.job_id] or (op is not None and op.code == "OK")
 
     @rule(who=WHO, pick=PICK)
     def milestone(self, who: int, pick: int) -> None:
@@ -285,6 +291,16 @@ class JobMachine(ScriptedMachine):
         if job is not None:
             events = job.step(State.FAILED, reason="exhausted", may_retry=retry)
             self._commit(worker, job, [*events, LeaseReleased("failed")], over=True)
+
+    @rule(who=WHO, pick=PICK, seconds=st.sampled_from([1, 100]))
+    def wait(self, who: int, pick: int, seconds: int) -> None:
+        """A gate holds the job back: it waits, and costs no generation."""
+        worker, job = self._pick(who, pick)
+        if job is not None:
+            opens_ns = self.clock.wall_ns() + seconds * NANOSECONDS
+            self._commit(
+                worker, job, [JobWaiting("breaker_open", opens_ns), LeaseReleased("waiting")], over=True
+            )
 
     @rule(who=WHO, pick=PICK)
     def let_go(self, who: int, pick: int) -> None:
@@ -375,10 +391,6 @@ def _counts(known: list[Entry | None], *, twice: int) -> dict[str, int]:
         "new": sum(job is None for job in known),
         "home": sum(job is not None and job.state == "INDEXED" for job in known),
     }
-
-
-def _opened(job: JobInHand, op_id: str, code: str) -> Event:
-    return job.end(op_id, "HEAD", code, reason="known")  # type: ignore[arg-type]  # drawn from the codes
 
 
 def _free(source: str) -> fallback.Look:

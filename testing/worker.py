@@ -59,6 +59,8 @@ class Hands(Actor):
         self.jobs: dict[str, JobInHand] = {}
         self.open: dict[str, tuple[str, str]] = {}
         """Job → kind and id of the op that these hands left in flight."""
+        self.heard: dict[str, set[str]] = {}
+        """Job → ops whose result these hands wrote themselves, perhaps not yet in the log."""
         self._to = directory
         self._clock = clock
 
@@ -69,6 +71,7 @@ class Hands(Actor):
                 now_ms = self._clock.boot_ns() // 1_000_000
                 self.jobs[message.job_id] = JobInHand(message.job_id, message.row, PLAN, now_ms=now_ms)
                 self.open.pop(message.job_id, None)
+                self.heard[message.job_id] = set()
             case Lost():
                 self._drop(message.job_id, message.epoch)
             case Journaled():

@@ -371,4 +371,4 @@ class Line(msgspec.Struct, frozen=True, array_like=True, tag="line"):
 def test_events_of_another_domain(line: Line) -> None:
     """The structs of anybody's union are drawn from their types, and fields as they are told."""
     assert 1 <= line.cents <= 9
-    assert evaluated(line) == line
+    assert isinstance(line.tags, frozenset)
