@@ -55,7 +55,7 @@ FIND = settings(
 
 def test_memory_store() -> None:
     """The store in memory is its model, whatever is done to it in whatever order."""
-    run_state_machine_as_test(StoreMachine, settings=budget(800))
+    run_state_machine_as_test(StoreMachine, settings=budget(300))
 
 
 def test_lmdb_store() -> None:
@@ -72,7 +72,7 @@ def test_jobs() -> None:
             seen.update(_marks(self.store.read()))
             super().release()
 
-    run_state_machine_as_test(Counted, settings=budget(280))
+    run_state_machine_as_test(Counted, settings=budget(380))
     wanted = {"takeover", "alone", "INDEXED", "FAILED", "job_requeued", "job_waiting", "crash_recovery_event"}
     wanted |= {"lease_renewed", "idempotency_replay", "job_listed"}
     assert wanted <= seen.keys(), f"never seen: {wanted - seen.keys()}"
@@ -92,7 +92,7 @@ def _marks(log: list[Any]) -> list[str]:
 
 def test_runtime() -> None:
     """Acknowledged is durable, order is kept, restarts follow the policy, nothing is lost without a word."""
-    run_state_machine_as_test(RuntimeMachine, settings=budget(900))
+    run_state_machine_as_test(RuntimeMachine, settings=budget(1300))
 
 
 # Planted defects
