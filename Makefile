@@ -28,6 +28,7 @@ campaign: $(MARK)
 	$(BIN)/python -m quire.testing.golden check
 	$(BIN)/python -m quire.testing.mutants
 	$(BIN)/python -m quire.testing.fuzz --bodies 20000
+	QUIRE_MACHINES=campaign $(BIN)/python -m pytest tests/test_state_machines.py
 	$(BIN)/python -m quire.testing.tamper --tampers 10000
 	$(BIN)/python -m quire.testing.simulation --seeds 1000
 	$(BIN)/python -m quire.testing.disk syscalls

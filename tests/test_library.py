@@ -26,7 +26,7 @@ def test_create(tmp_path: Path) -> None:
 
 
 def test_creating_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each folder that gets a new name in it is fsynced."""
+    """Each folder that gets a new name in it is fsynced, and the one above, whose maker may have died first."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -36,7 +36,11 @@ def test_creating_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(os, "fsync", seen)
     Library.open(tmp_path / "a" / "b")
-    assert set(synced) == {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")}
+    folders = (tmp_path.parent, tmp_path, tmp_path / "a", tmp_path / "a" / "b")
+    assert set(synced) == {str(folder) for folder in folders}
+    synced.clear()
+    Library.open(tmp_path / "a" / "b")
+    assert set(synced) == {str(tmp_path / "a"), str(tmp_path / "a" / "b")}
 
 
 def test_open_existing(tmp_path: Path) -> None:

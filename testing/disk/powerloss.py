@@ -46,7 +46,7 @@ LAST_TURN = 9
 """The number of the turn that is played on an image; no recorded one has it."""
 FIRST_TURN_CALLS = 200
 """Calls of a first turn, at one of which it is killed."""
-JUDGE_S = 120
+JUDGE_S = 600
 """How long the images of one point may take to judge, in seconds."""
 
 
@@ -245,6 +245,10 @@ def survived(judgements: Sequence[Callable[[], list[str]]]) -> list[list[str]]:
         with os.fdopen(reader, "rb") as lines:
             said += [msgspec.json.decode(line, type=list[str]) for line in lines]
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status == -signal.SIGALRM:
+            raise InvariantError(
+                f"an image is judged for longer than {JUDGE_S} s: it hangs, or the machine does"
+            )
         if status:
             said.append([f"unopenable: the process that opened it ended with {status}"])
     return said
