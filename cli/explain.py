@@ -21,7 +21,10 @@ from .story import Note, Story, Turn
 from .words import STATES, TITLE_CHECKS, in_words, outlook_of, until, words_for
 
 _EXHAUSTED = "exhausted"
-_LOOK = "Open the PDF; with `--verify-title fail` a run refuses such a PDF and asks the next source."
+_LOOK = (
+    "Open the PDF. It stays as it is; in a new library, `--verify-title fail` refuses such a PDF and asks "
+    "the next source."
+)
 _SOURCE_WIDTH = 18
 _OUTCOME_WIDTH = 14
 

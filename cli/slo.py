@@ -67,7 +67,7 @@ def _as_value(level: Level) -> dict[str, Any]:
         "bound": "at most" if level.at_most else "at least",
         "measured": level.measured,
         "count": level.count,
-        "met": level.met,
+        "met": None if level.measured is None else level.met,
     }
 
 
@@ -105,5 +105,6 @@ def _prometheus(levels: list[Level], states: dict[str, int]) -> str:
             lines += [f"# HELP {name} {MEANINGS[level.name]}", f"# TYPE {name} gauge"]
             lines.append(f"{name} {level.measured:g}")
     lines += ["# HELP quire_slo_met Whether the level is met.", "# TYPE quire_slo_met gauge"]
-    lines += [f'quire_slo_met{{level="{level.name}"}} {int(level.met)}' for level in levels]
+    measured = [level for level in levels if level.measured is not None]
+    lines += [f'quire_slo_met{{level="{level.name}"}} {int(level.met)}' for level in measured]
     return "\n".join(lines)

@@ -79,14 +79,17 @@ def _as_value(kept: list[Trace], home: int, before: Tally, changes: list[Change]
 
 def _text(kept: list[Trace], home: int, before: Tally, changes: list[Change]) -> str:
     lines = [
-        f"{output.many(len(kept), 'work')} replayed under the plan in force: {before.home} papers home "
+        f"{output.many(len(kept), 'generation')} of works replayed under the plan in force: {before.home} papers home "
         f"(the log says {home}), {output.human_time(before.resolving_ms / 1000)} of resolving, "
         f"{output.many(before.turns, 'turn')} ({before.recorded} as recorded, {before.drawn} drawn from "
         "other works)."
     ]
     if not changes:
         return "\n".join([*lines, "No change to order, timeouts or parallelism would have paid."])
-    lines.append("Changes that would have paid, each on top of those before:")
+    lines.append(
+        "Changes that would have paid, each on top of those before: no paper lost, and time and turns\n"
+        "together less by 1 % at least (a minus is a saving; a change may save turns and cost some time)."
+    )
     rows = [
         (
             f"{change.home:+}",

@@ -84,7 +84,7 @@ def gc(args: argparse.Namespace) -> int:
         value = {"dry_run": args.dry_run, "files": len(found), "removed": len(removed), "bytes": total}
         output.say_json({**value, "kinds": dict(kinds), "paths": [one.path for one in found]})
     else:
-        output.say(_gc_text(found, dry_run=args.dry_run))
+        output.say(_gc_text(found, dry_run=args.dry_run, older_than=args.older_than))
     return 0
 
 
@@ -107,11 +107,12 @@ def _waste(library: Opened, older_than_ns: int, *, parts: bool) -> Iterator[Wast
     )
 
 
-def _gc_text(found: list[Waste], *, dry_run: bool) -> str:
+def _gc_text(found: list[Waste], *, dry_run: bool, older_than: str) -> str:
     lines = [f"{one.kind:<7} {output.human_bytes(one.bytes):>9}  {one.path}" for one in found[:WASTE_SHOWN]]
     if len(found) > WASTE_SHOWN:
         lines.append(f"and {len(found) - WASTE_SHOWN} more")
     size = output.human_bytes(sum(one.bytes for one in found))
     would = "would be removed" if dry_run else "removed"
     lines.append(f"{output.many(len(found), 'file')} {would}, {size}" if found else "nothing to remove")
+    lines[-1] += f" (files younger than {older_than} are left alone: --older-than)"
     return "\n".join(lines)

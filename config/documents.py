@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -84,8 +84,16 @@ def parse(text: bytes | str, origin_at: Callable[[int], Origin]) -> Node:
             entries[name] = convert(value, at, depth + 1)
         return Node(entries, origin_at(line))
 
+    def check_depth(events: Iterable[Any]) -> None:
+        depth = 0  # before composing, whose time grows with the square of the depth
+        for event in events:
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_MAX + 1:
+                raise UsageError(f"{origin_at(event.start_mark.line + 1)}: nested too deep for settings")
+
     try:
         scalars = yaml.constructor.SafeConstructor()
+        check_depth(yaml.parse(text, Loader=loader))
         root = yaml.compose(text, Loader=loader)
         return Node({}, origin_at(1)) if root is None else convert(root, root.start_mark.line + 1)
     except (yaml.YAMLError, ValueError) as error:

@@ -99,6 +99,8 @@ def against(
     """
     if seal.hmac and key is None:
         raise UsageError("the seal was made with a key: give it with --key FILE")
+    if key is not None and not seal.hmac:
+        raise UsageError("the seal carries no HMAC: leave --key away, or take a new seal with it")
     if key is not None and not hmac.compare_digest(seal.hmac, _mac(seal, key)):
         yield Finding("seal", "the seal was not made with this key, or was changed")
         return

@@ -648,6 +648,8 @@ resolvers:
   - {name: Mine, url: "https://papers.example/{doi}", mode: html, selector: "#pdf"}
   - {name: Switched, url: "https://off.example/{doi}", mode: json, selector: .url, automatic: false}
 """
+
+
 def world() -> tuple[World, bytes]:
     """A work that no service knows a copy of; a page of the user's own site links it."""
     made = World.of(Paper(doi="10.1234/mine", copies=()), Paper(doi="10.1234/other", copies=()))

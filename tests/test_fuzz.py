@@ -228,6 +228,17 @@ def test_a_refresh_of_blanks_is_read_at_once(process):
     assert campaign(process).tried("landing", page) == ""
 
 
+def test_a_password_behind_two_signs_is_redacted():
+    """What stands before the last @ of a host is the user's; a look at the first let the rest through."""
+    assert redact_url("https://reader@library:hunter2@h.example/x") == "https://REDACTED/x"
+
+
+def test_bottomless_settings_are_refused_at_once(process):
+    """Composing 20,000 lists in each other took seconds before their depth was looked at."""
+    assert campaign(process).tried("config", b"library: " + b"[" * 100_000) == ""
+    assert campaign(process).tried("config", b"[" * 20_000 + b"]" * 20_000) == ""
+
+
 def test_what_stands_before_a_fragment_is_brought_to_its_form():
     """A blank before the fragment was left at the end, and gone when the form was taken again."""
     assert canonical_url("http://h.example/a #b") == "http://h.example/a"

@@ -26,7 +26,7 @@ def test_create(tmp_path: Path) -> None:
 
 
 def test_creating_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each folder that gets a new name in it is fsynced, and the one above, whose maker may have died first."""
+    """Each folder that gets a new name is fsynced, and the one above, whose maker may have died first."""
     synced: list[str] = []
     fsync = os.fsync
 

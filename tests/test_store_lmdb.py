@@ -23,7 +23,6 @@ from quire.errors import (
     UsageError,
 )
 from quire.events.record import Appended, Batch
-from quire.store import lmdb_store
 from quire.store.audit import audit
 from quire.store.lmdb_store import LmdbStore
 from quire.testing.store_contract import ACCOUNTS, BANK, Deposited, StepClock, deposit
