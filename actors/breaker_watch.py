@@ -7,10 +7,12 @@ host is on its way at a time, so that none can follow by chance on what it does 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from ..errors import QuireError
-from ..events.facts import BreakerChanged
+from ..events.facts import AnyEvent, BreakerChanged
 from ..events.projections import HOST_PREFIX
 from ..events.record import Appended, Batch
 from ..store.interface import EventStore
@@ -19,7 +21,7 @@ from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
 from .runtime.ports import Clock, Scheduler
 from .shared_breakers import SharedBreakers
-from .waking import woken
+from .waking import WAKES_PER_LOOK, woken
 
 LOOK_S = 0.5
 """How often the log is looked at, in seconds."""
@@ -51,6 +53,7 @@ class BreakerWatch(Actor):
         self._scheduler = scheduler
         self._on_their_way: dict[str, list[BreakerChanged]] = {}
         """Hosts of which an append is with the journal, and what is to be said of them after it."""
+        self._waking: Iterator[Batch[AnyEvent]] = iter(())
 
     def __repr__(self) -> str:
         return f"<BreakerWatch {self._shared!r}, {len(self._on_their_way)} appends on their way>"
@@ -103,8 +106,9 @@ class BreakerWatch(Actor):
         wakes, self._shared.opened_early = self._shared.opened_early, False
         self._shared.look()
         if wakes:
-            for batch in woken(self._store, wall_ns=self._clock.wall_ns()):
-                self._to.journal.tell(Append(batch, None))
+            self._waking = woken(self._store, wall_ns=self._clock.wall_ns())
+        for batch in islice(self._waking, WAKES_PER_LOOK):
+            self._to.journal.tell(Append(batch, None))
 
     def _again(self) -> None:
         self._scheduler.later(LOOK_S, lambda: self.me.tell(Look()))

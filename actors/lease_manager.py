@@ -7,12 +7,13 @@ epoch, and the store refuses it when either has moved. Losing such a race is ord
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from ..config.settings import Quire
-from ..events.facts import Event, JobLeased, JobStateChanged, LeaseReleased, LeaseRenewed
+from ..events.facts import AnyEvent, Event, JobLeased, JobStateChanged, LeaseReleased, LeaseRenewed
 from ..events.job import JobRow, LeaseHeld, State, fold_job, stream_of
 from ..events.projections import (
     CLAIMABLE,
@@ -36,7 +37,7 @@ from .outcome import Outcome
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
 from .runtime.ports import NANOSECONDS, Clock, Scheduler
-from .waking import overslept, went_back
+from .waking import WAKES_PER_LOOK, overslept, went_back
 
 POLL_S = 0.25
 """How often waiting jobs and other workers' leases are looked at, in seconds."""
@@ -109,6 +110,7 @@ class LeaseManager(Actor):
         """The last look at what is due had no room for all of it: it goes before what is fresh."""
         self._wall_off_ns = self._off_ns()
         self._set_back = False
+        self._waking: Iterator[Batch[AnyEvent]] = iter(())
         """The wall clock was set back, and those who wait by it were not yet looked at."""
 
     def __repr__(self) -> str:
@@ -324,8 +326,9 @@ class LeaseManager(Actor):
         self._wall_off_ns = off_ns
         if self._set_back:
             self._set_back = False
-            for batch in overslept(self._store, wall_ns=self._clock.wall_ns()):
-                self._to.journal.tell(Append(batch, None))
+            self._waking = overslept(self._store, wall_ns=self._clock.wall_ns())
+        for batch in islice(self._waking, WAKES_PER_LOOK):
+            self._to.journal.tell(Append(batch, None))
 
     def _off_ns(self) -> int:
         return self._clock.wall_ns() - self._clock.boot_ns()

@@ -82,6 +82,7 @@ class Query(msgspec.Struct, frozen=True):
             retries_max=options.retries_max,
             deadline_s=options.timeout_ms / 1000,
             accept="application/json",
+            cached=False,  # a listing is asked once, or anew: what is wrong with a page must not be kept
         )
 
 
@@ -107,13 +108,18 @@ def _of_parameters(text: str) -> Query:
     try:
         parts = urlsplit(text if is_url else "?" + text.lstrip("?"))
     except ValueError:
-        raise UsageError(f"--openalex {text[:120]!r}: is no address, {_EXAMPLE}") from None
+        raise UsageError(f"--openalex {redact_text(text)[:120]!r}: is no address, {_EXAMPLE}") from None
     if is_url and parts.path.rstrip("/").rpartition("/")[2] != "works":
-        raise UsageError(f"--openalex {text[:120]}: lists no works; its path should end with /works")
+        raise UsageError(
+            f"--openalex {redact_text(text)[:120]}: lists no works; its path should end with /works"
+        )
     given = parse_qs(parts.query)
-    query = Query(given.get("filter", [""])[0].strip(), given.get("search", [""])[0].strip())
+    if len(given.get("search", [])) > 1:
+        raise UsageError(f"--openalex {redact_text(text)[:120]}: search= stands there twice; give one")
+    filters = ",".join(one.strip() for one in given.get("filter", []))  # all of them hold, as one list does
+    query = Query(filters, given.get("search", [""])[0].strip())
     if not query.text:
-        raise UsageError(f"--openalex {text[:120]}: has neither filter= nor search=")
+        raise UsageError(f"--openalex {redact_text(text)[:120]}: has neither filter= nor search=")
     return query
 
 

@@ -143,6 +143,8 @@ class Storing:
         turn.misses.append(Miss("no_pdf", message.reason, *turn.answered_by))
         if turn.resumed and turn.candidate is not None and message.reason != OTHER_ARTICLE:
             turn.candidates.appendleft(turn.candidate)  # what was held may be what is wrong: once more, whole
+        elif turn.candidate is not None:
+            self._turns.remember_refusal(job, turn, turn.candidate, message.reason)
         self._desk.do(job, job.machine.broken(winner.source, self._desk.now_ms()), [])
         self._turns.resume_turn(job, turn)
         self._turns.next_candidate(job, turn, events)

@@ -13,7 +13,7 @@ from ..events.job import State
 from ..events.keys import op_key
 from .desk import Desk
 from .finalizing import Finalizing
-from .job_in_hand import Answered, JobInHand, Miss, TurnInHand, dressed, host_of, public_url
+from .job_in_hand import OUR_DISK, Answered, JobInHand, Miss, TurnInHand, dressed, host_of, public_url
 from .messages import (
     AdapterRestarted,
     CandidatesFound,
@@ -132,6 +132,13 @@ class Turns:
         events.append(IdempotencyReplay(known.op_id, "HEAD"))
         turn.misses.append(Miss("no_pdf", known.reason, known.url or candidate.url, known.status))
         return True
+
+    def remember_refusal(self, job: JobInHand, turn: TurnInHand, candidate: Candidate, reason: str) -> None:
+        """A candidate's bytes were refused: its URL is not streamed again for whoever else names it."""
+        if reason not in OUR_DISK:
+            op_id = self._head_id(job, candidate.url)
+            url, status = turn.answered_by
+            job.answered[op_id] = Answered(op_id, reason, status, dressed(candidate), url)
 
     def _head_id(self, job: JobInHand, url: str) -> str:
         return op_key("HEAD", job.job_id, url=url, generation=job.generation)

@@ -22,6 +22,8 @@ from ..store.interface import EventStore
 
 PAGE = 256
 """Entries that one look at the index reads."""
+WAKES_PER_LOOK = 200
+"""Jobs that a worker lets go at once, so that neither journal nor leases wait for a long backlog."""
 WAITED_FOR = "breaker_open"
 """The reason of the jobs that wait for a breaker."""
 WOKEN = "breaker_closed"

@@ -57,7 +57,7 @@ def _named_layout(header: str) -> Layout | None:
     """The layout by the names in the first line; None when no name there is known."""
     delimiter = max(DELIMITERS, key=header.count)
     delimiter = delimiter if delimiter in header else SINGLE
-    names = tuple(next(csv.reader([header], delimiter=delimiter), []))
+    names = tuple(_next_cells(csv.reader([header], delimiter=delimiter)) or ())
     return Layout(delimiter, names, True) if {column(name) for name in names} & set(IDENTITY) else None
 
 

@@ -79,8 +79,9 @@ def _as_value(kept: list[Trace], home: int, before: Tally, changes: list[Change]
 
 def _text(kept: list[Trace], home: int, before: Tally, changes: list[Change]) -> str:
     lines = [
-        f"{output.many(len(kept), 'generation')} of works replayed under the plan in force: {before.home} papers home "
-        f"(the log says {home}), {output.human_time(before.resolving_ms / 1000)} of resolving, "
+        f"{output.many(len(kept), 'generation')} of works replayed under the plan in force: "
+        f"{before.home} papers home (the log says {home}), "
+        f"{output.human_time(before.resolving_ms / 1000)} of resolving, "
         f"{output.many(before.turns, 'turn')} ({before.recorded} as recorded, {before.drawn} drawn from "
         "other works)."
     ]

@@ -7,6 +7,7 @@ what is new. Each file is hashed while it is copied: a damaged one is told, neve
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -73,7 +74,7 @@ def back_up(
     if target == library.path or target.is_relative_to(library.path):
         raise UsageError(f"{target} lies in the library {library.path}: name a folder outside of it")
     copy = Library.open(target)
-    with _fresh(target / "events.new") as folder, storage_faults(target):
+    with _alone(target), _fresh(target / "events.new") as folder, storage_faults(target):
         store.copy_to(folder)
         snapshot = opened(folder)
         try:
@@ -82,13 +83,39 @@ def back_up(
             head = snapshot.head()
         finally:
             snapshot.close()
+        _copy_settings(library.settings, copy.settings)
         # The log last: until its rename the copy is the earlier one, with all of its files.
         (folder / "data.mdb").rename(copy.events / "data.mdb")
         _sync(copy.events)
-        if library.settings.exists():
-            shutil.copyfile(library.settings, copy.settings)
     report.path, report.position, report.chain = str(target), head.position, head.chain.hex()
     return report
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keep a second backup out of the folder; the kernel lets go of a dead one's lock."""
+    descriptor = os.open(target / "staging" / ".backup", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(f"another backup into {target} is under way: wait for its end") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _copy_settings(source: Path, target: Path) -> None:
+    """The settings as they are now, with their permissions: they may hold a key."""
+    if not source.exists():
+        target.unlink(missing_ok=True)
+        return
+    fresh = target.with_name(".quire.yaml.new")
+    fresh.unlink(missing_ok=True)
+    shutil.copy2(source, fresh)
+    fresh.rename(target)
+    _sync(target.parent)
 
 
 @contextmanager

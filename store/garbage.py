@@ -27,6 +27,8 @@ class Waste(msgspec.Struct, frozen=True):
     path: str
     """Relative to the library."""
     bytes: int
+    older_than_ns: int
+    """Only while it was last written before this, wall-clock."""
 
 
 def waste_in(
@@ -61,11 +63,11 @@ def _old(objects: Objects, path: Path, kind: Kind, older_than_ns: int) -> Iterat
     except FileNotFoundError:
         return
     if stat.S_ISREG(status.st_mode) and status.st_mtime_ns < older_than_ns:
-        yield Waste(kind, str(path.relative_to(objects.root.parent)), status.st_size)
+        yield Waste(kind, str(path.relative_to(objects.root.parent)), status.st_size, older_than_ns)
 
 
 def remove(objects: Objects, waste: Waste) -> bool:
-    """Remove a file; no when it was gone already.
+    """Remove a file; no when it was gone already, or was taken into use since it was looked at.
 
     Raises:
         StoreFailedError: it cannot be removed.
@@ -73,6 +75,8 @@ def remove(objects: Objects, waste: Waste) -> bool:
     path = objects.root.parent / waste.path
     with storage_faults(path):
         try:
+            if path.lstat().st_mtime_ns >= waste.older_than_ns:
+                return False
             os.unlink(path)  # noqa: PTH108 - as the rest of the file work, by the system's own names
         except FileNotFoundError:
             return False

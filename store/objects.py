@@ -265,8 +265,11 @@ class Objects:
     def adopt(self, sha256: str) -> None:
         """Have the name of an object that is there made durable by the next ``sync_folders``.
 
-        Whoever renamed it may have died before the folder was fsynced.
+        Whoever renamed it may have died before the folder was fsynced. It is young again, so that nobody who
+        clears away old files takes it for nobody's.
         """
+        with storage_faults(self.path(sha256)):
+            os.utime(self.path(sha256))
         with self._lock:
             self._unsynced.update((self.path(sha256).parent, self.root))
 

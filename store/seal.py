@@ -76,6 +76,8 @@ def seal_of(text: bytes) -> Seal:
     try:
         seal = msgspec.json.decode(text, type=Seal)
         bytes.fromhex(seal.chain)
+        if seal.position < 0:
+            raise ValueError("its position is below 0")
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"that is no seal of `quire audit seal`: {error}") from None
     if seal.quire_seal != 1:
@@ -101,7 +103,7 @@ def against(
         raise UsageError("the seal was made with a key: give it with --key FILE")
     if key is not None and not seal.hmac:
         raise UsageError("the seal carries no HMAC: leave --key away, or take a new seal with it")
-    if key is not None and not hmac.compare_digest(seal.hmac, _mac(seal, key)):
+    if key is not None and not hmac.compare_digest(seal.hmac.encode(), _mac(seal, key).encode()):
         yield Finding("seal", "the seal was not made with this key, or was changed")
         return
     if seal.library_id != library_id:

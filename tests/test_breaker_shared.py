@@ -16,7 +16,7 @@ from quire import Session
 from quire.actors.breaker_watch import BreakerWatch
 from quire.actors.runtime.journal import Append, Journaled
 from quire.actors.shared_breakers import HEAD_START_S, SharedBreakers
-from quire.actors.waking import woken
+from quire.actors.waking import WAKES_PER_LOOK, woken
 from quire.actors.web.breaker import PROBE_S_MAX, Breakers, Permit, Refusal
 from quire.config.loader import Flag, load
 from quire.config.settings import Breaker as Settings
@@ -365,6 +365,8 @@ def test_an_early_close_lets_the_waiting_jobs_go(bench: Bench) -> None:
     bench.log("closed", reason="by hand")
     bench.watch.handle(_look())
     assert bench.said == []
+    bench.watch.handle(_look())
+    assert len(bench.said) == WAKES_PER_LOOK < 300, "a long backlog goes in slices"
     bench.watch.handle(_look())
     assert {append.batch.stream for append in bench.said} == held
     results = bench.store.append([append.batch for append in bench.said])

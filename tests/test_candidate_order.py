@@ -130,6 +130,22 @@ def test_an_identifier_learned_on_the_way_gives_its_source_a_turn(tmp_path: Path
     assert (outcome.ok, outcome.source) == (True, "arxiv_pdf")
 
 
+def test_bytes_that_were_refused_are_not_streamed_for_another_source(tmp_path: Path) -> None:
+    """Unpaywall and the landing page name one cut PDF: it is streamed once, and its refusal is used again."""
+    location = {"url": PAGE, "url_for_pdf": NAMED, "host_type": "repository"}
+    record = {"doi": "10.1234/one", "is_oa": True, "best_oa_location": location, "oa_locations": [location]}
+    replies = {
+        "https://api.unpaywall.org/v2/10.1234/one": Reply(json.dumps(record).encode(), "application/json"),
+        PAGE: html(f'<head><meta name=citation_pdf_url content="{NAMED}"></head><body>{FILLER}'),
+        NAMED: Reply(PDF[: len(PDF) // 2], "application/pdf"),
+    }
+    with playing(replies) as played:
+        outcome = bring("10.1234/one", played, tmp_path)
+    assert not outcome.ok
+    assert played.asked.count(PAGE) == 1
+    assert played.asked.count(NAMED) <= 2  # bare, and once dressed as the page's reader comes
+
+
 # --- nothing is fetched twice ---------------------------------------------------------------------
 
 PAGE = "https://journal.example/article/1"

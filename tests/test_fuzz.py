@@ -239,6 +239,11 @@ def test_bottomless_settings_are_refused_at_once(process):
     assert campaign(process).tried("config", b"[" * 20_000 + b"]" * 20_000) == ""
 
 
+def test_a_table_with_an_endless_first_cell_is_refused(process):
+    """A heading longer than the csv module takes left the reader as an error of that module."""
+    assert campaign(process).tried("table", b"a" * 200_000 + b",b\n") == ""
+
+
 def test_what_stands_before_a_fragment_is_brought_to_its_form():
     """A blank before the fragment was left at the end, and gone when the form was taken again."""
     assert canonical_url("http://h.example/a #b") == "http://h.example/a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from quire.store.garbage import remove, waste_in
 from quire.store.library import Library
 from quire.testing.web import World, serve
 
@@ -110,7 +112,7 @@ def test_a_backup_that_was_killed_is_gone_on_with(library, tmp_path):
     said("backup", copy, "--library", library)
     assert said("audit", "--library", copy)["ok"]
     assert not (copy / "events.new").exists()
-    assert not list((copy / "staging").iterdir())
+    assert [path.name for path in (copy / "staging").iterdir()] == [".backup"]
 
 
 def test_a_folder_that_is_no_copy_of_the_library_is_refused(web, library, tmp_path):
@@ -177,3 +179,42 @@ def test_gc_waits_for_the_workers(library):
     lock.release()
     assert (refused.returncode, "1 worker" in refused.stderr) == (2, True)
     assert quire("gc", "--library", library, "--older-than", "soon").returncode == 2
+
+
+def test_an_orphan_that_is_taken_into_use_stays(library):
+    """Between the look and the removal a job may have come to the very bytes: then they are not removed."""
+    objects = Library.open_existing(library).objects
+    sha256 = "ab" * 32
+    orphan = objects.path(sha256)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"the bytes")
+    old(library)
+    hour_ago = time.time_ns() - 3_600 * 10**9
+    seen = list(waste_in(objects, wanted=set(), unfinished=set(), older_than_ns=hour_ago))
+    (waste,) = [one for one in seen if one.path.endswith(f"{sha256}.pdf")]
+    objects.adopt(sha256)
+    assert remove(objects, waste) is False
+    assert orphan.exists()
+
+
+def test_two_backups_into_one_folder_do_not_meet(library, tmp_path):
+    """While one is under way the second is refused, and harms nothing."""
+    copy = tmp_path / "copy"
+    said("backup", copy, "--library", library)
+    with (copy / "staging/.backup").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = quire("backup", copy, "--library", library)
+    assert (refused.returncode, "under way" in refused.stderr) == (2, True)
+    assert said("audit", "--library", copy)["ok"]
+
+
+def test_the_settings_of_a_backup_are_as_private_as_they_were(library, tmp_path):
+    """quire.yaml may hold a key: its permissions go along, and a copy of one that is no more goes."""
+    settings = library / "quire.yaml"
+    settings.write_text("works_in_hand: 3\n")
+    settings.chmod(0o600)
+    said("backup", tmp_path / "copy", "--library", library)
+    assert (tmp_path / "copy/quire.yaml").stat().st_mode & 0o777 == 0o600
+    settings.unlink()
+    said("backup", tmp_path / "copy", "--library", library)
+    assert not (tmp_path / "copy/quire.yaml").exists()

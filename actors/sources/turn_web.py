@@ -50,6 +50,9 @@ class TurnWeb:
                 raise
             self._came(error.page.hops, error.page.url)
             return error.page
+        before = self._kept.pop(download.url, None)
+        if before is not None:
+            await before.close()
         self._kept[download.url] = download
         self._came(download.hops, download.url)
         return Answer(
