@@ -32,7 +32,8 @@ campaign: $(MARK)
 	$(BIN)/python -m quire.testing.tamper --tampers 10000
 	$(BIN)/python -m quire.testing.simulation --seeds 1000
 	$(BIN)/python -m quire.testing.disk syscalls
-	$(BIN)/python -m quire.testing.disk powerloss --count 100000
+	$(BIN)/python -m quire.testing.disk session
+	$(BIN)/python -m quire.testing.disk powerloss
 	$(BIN)/python -m quire.testing.disk full
 	$(BIN)/python -m quire.testing.fencing --rounds 1000
 	$(BIN)/python -m quire.testing.records --mix hard
