@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 MARK = $(VENV)/.installed
 
-.PHONY: demo test check campaign bench clean
+.PHONY: demo test check campaign fuzz bench clean
 
 $(MARK): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quire needs Python 3.11 or later: make PYTHON=python3.12 …")'
@@ -38,6 +38,9 @@ campaign: $(MARK)
 	$(BIN)/python -m quire.testing.fencing --rounds 1000
 	$(BIN)/python -m quire.testing.records --mix hard
 	$(BIN)/python -m quire.testing.crash --kills 10000 --works 400
+
+fuzz: $(MARK)
+	$(BIN)/python -m quire.testing.fuzz --bodies 20000 --keep fuzz-kept
 
 bench: $(MARK)
 	for one in benchmarks/*.py; do echo "== $$one"; $(BIN)/python $$one || exit 1; done

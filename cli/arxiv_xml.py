@@ -53,12 +53,12 @@ def read_xml(file: str, text: TextIO) -> Iterator[Entry]:
             if read is None:
                 read = _reader_of(file, element)
             if event == "end" and element.tag in (f"{_ATOM}entry", f"{_OAI}record", f"{_OAI}error"):
-                yield entry_of(file, element.sourceline or 0, "", read, element)
+                yield entry_of(file, element.sourceline or 1, "", read, element)
                 element.clear()
                 while element.getprevious() is not None:
                     del element.getparent()[0]
     except etree.XMLSyntaxError as error:
-        line = error.lineno or 0
+        line = error.lineno or 1
         what = f"not well-formed from here on: {error.msg}; what stands before was read"
         yield Entry(BadLine(file, line, what, _EXAMPLE), "", file, line)
 
@@ -140,7 +140,8 @@ def _texts(element: Any) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for child in element.iterdescendants():
         if isinstance(child.tag, str):
-            found.setdefault(etree.QName(child).localname, []).append(_text(child))
+            local = child.tag.rpartition("}")[2]  # etree.QName raises for names that XML takes
+            found.setdefault(local, []).append(_text(child))
     return found
 
 

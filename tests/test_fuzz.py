@@ -244,6 +244,12 @@ def test_a_table_with_an_endless_first_cell_is_refused(process):
     assert campaign(process).tried("table", b"a" * 200_000 + b",b\n") == ""
 
 
+def test_an_odd_name_in_a_feed_is_read_over(process):
+    """An element with two colons in its name, which XML takes, left the reader of feeds as an error."""
+    feed = b"<feed xmlns='http://www.w3.org/2005/Atom'><entry><a:b:c>x</a:b:c></entry></feed>"
+    assert campaign(process).tried("list_any", feed) == ""
+
+
 def test_what_stands_before_a_fragment_is_brought_to_its_form():
     """A blank before the fragment was left at the end, and gone when the form was taken again."""
     assert canonical_url("http://h.example/a #b") == "http://h.example/a"
