@@ -21,7 +21,7 @@ from quire.store.memory_store import MemoryStore
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "invoices.py"
 KILLS = 12
-DUE = {f"A{number:04d}": 100 + number for number in range(120)}
+DUE = {f"A{number:04d}": 100 + number for number in range(400)}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,10 @@ def started(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, SCRIPT, folder, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def exported(folder: Path) -> int:
+    return sum(1 for _ in (folder / "out").glob("*.json"))
 
 
 def account(invoices, folder: Path) -> dict[str, list[str]]:
@@ -63,12 +67,16 @@ def account(invoices, folder: Path) -> dict[str, list[str]]:
 
 
 def test_each_invoice_is_exported_once_whatever_is_killed(invoices, tmp_path):
-    """``kill -9`` at drawn moments, then the same command again: one file, one end for each invoice."""
+    """``kill -9`` amid the files, then the same command again: one file, one end for each invoice."""
     chance = random.Random(5)
     hit = 0
     for _ in range(KILLS):
         with started(tmp_path) as process:
-            time.sleep(chance.uniform(0.1, 0.45))
+            wanted = exported(tmp_path) + chance.randint(1, 12)
+            deadline = time.monotonic() + 20
+            while exported(tmp_path) < wanted and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.01))
             process.send_signal(signal.SIGKILL)
             hit += process.wait() == -signal.SIGKILL
     with started(tmp_path) as process:

@@ -73,7 +73,7 @@ def test_a_disk_that_breaks_its_word_loses_something(runs, folder):
 )
 def test_the_campaign_sees_a_sync_that_is_missing(runs, folder, defect):
     """Each of the mistakes that lose data when the power goes is found within a few images."""
-    tally = campaign(runs, folder, count=100, seed=2, rounds=ROUNDS, defect=defect)
+    tally = campaign(runs, folder, count=60, seed=2, rounds=ROUNDS, defect=defect)
     assert tally.lost + tally.unopenable > 0
     assert not tally.ok
 

@@ -137,7 +137,7 @@ OBJECTS = mutants(
         "seal_without_key",
         "a seal made with another key is refused",
         "store/seal.py",
-        "not hmac.compare_digest(seal.hmac, _mac(seal, key))",
+        "not hmac.compare_digest(seal.hmac.encode(), _mac(seal, key).encode())",
         "not seal.hmac",
         "tamper.py audit.py",
     ),
