@@ -55,7 +55,6 @@ def _working() -> argparse.ArgumentParser:
     plan.add_argument("--fallback-max-concurrent", type=int, metavar="N")
     plan.add_argument("--fallback-tier", action="append", metavar="NAME:parallel=N", help="may be repeated")
     plan.add_argument("--disable-wayback-fallback", action="store_true")
-    working.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
     working.add_argument("--json", action="store_true", help="the summary as one JSON object on stdout")
     return working
 
@@ -141,6 +140,10 @@ def _add_working_commands(commands: _Commands) -> None:
     resume = commands.add(
         "resume", "run:resume", "go on with whatever is left in the library", common, working
     )
+    for command in (run, resume):
+        command.add_argument(
+            "--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)"
+        )
     resume.add_argument("--worker-of", metavar="LIST", help=argparse.SUPPRESS)
     resume.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     demo = commands.add("demo", "demo:demo", "the whole of it against a simulated web on loopback")

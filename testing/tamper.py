@@ -27,14 +27,15 @@ import msgspec
 from ..actors.outcome import Wanted
 from ..actors.runtime.ports import SystemClock
 from ..actors.session import Session
+from ..cli.audit import expected_files
 from ..config.loader import Flag, load
 from ..errors import InvariantError
-from ..events.projections import JOBS, LIBRARY, job_id_of
+from ..events.projections import JOBS, LIBRARY
 from ..events.work import parse_work
-from ..store.audit import Expected, Report, audit
+from ..store.audit import Report, audit
 from ..store.codec import CHAIN_BYTES, Commit, chained
 from ..store.domain import QUIRE
-from ..store.interface import READ_LIMIT, EventStore
+from ..store.interface import EventStore
 from ..store.library import Library
 from ..store.lmdb_store import LmdbStore
 from ..store.seal import Seal, against, sealed
@@ -76,7 +77,7 @@ class Specimen:
         self.library_id: str = row.library_id
         self.seal: Seal = sealed(self.head, library_id=self.library_id, time="")
         self.files = sorted(
-            {file.sha256: file for file in expected_of(store)}.values(), key=lambda f: f.sha256
+            {file.sha256: file for file in expected_files(store)}.values(), key=lambda f: f.sha256
         )
         store.close()
         shutil.copytree(self.sound, self.scratch)
@@ -134,7 +135,7 @@ class Specimen:
         store = self._opened(self.scratch)
         try:
             objects = Library(self.scratch).objects
-            report = audit(store, QUIRE, objects=objects, expected=expected_of)
+            report = audit(store, QUIRE, objects=objects, expected=expected_files)
             for found in against(store, self.library_id, self.seal):
                 report.problem(found.kind, found.what, position=found.position)
             same = report.ok and all_commits(store) == self.commits
@@ -176,14 +177,6 @@ def all_commits(store: LmdbStore) -> list[Commit]:
     while page := store.commits(found[-1][0]) if found else []:
         found += page
     return found
-
-
-def expected_of(tables: Any) -> Iterator[Expected]:
-    """The files that the finished jobs of a library must have."""
-    rows = tables.scan(JOBS, limit=READ_LIMIT)
-    for key, row in rows:
-        if row.home and row.artifact is not None:
-            yield Expected(job_id_of(key), row.artifact.sha256, row.artifact.bytes)
 
 
 # -- what is done to it
