@@ -41,6 +41,7 @@ from quire.testing.web import (
     serve,
 )
 from quire.testing.web.deeds import HOST_WALLS
+from quire.testing.web.fates import answer
 from quire.testing.web.wall_shapes import SHAPES, wall
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -444,7 +445,9 @@ def test_every_good_url_of_the_demo_serves_its_bytes():
         truth = world.truth(work_id)
         captures = {c.url: c.artifact for cs in world.catalogue.captures.values() for c in cs if c.artifact}
         for url in truth.good_urls:
-            data = captures[url].answer(Call(url=url)).content() if url in captures else _followed(world, url)
+            data = (
+                answer(captures[url], Call(url=url)).content() if url in captures else _followed(world, url)
+            )
             assert hashlib.sha256(data).hexdigest() in truth.sha256s, (work_id, url)
             with pikepdf.open(io.BytesIO(data)) as pdf:
                 assert len(pdf.pages) == 1

@@ -14,7 +14,7 @@ import msgspec
 
 from ...errors import QuireError, UsageError
 from .artifacts import FATES
-from .records import Mix, records_world
+from .records import Mix
 from .server import serve
 from .world import World
 
@@ -70,7 +70,7 @@ def _world(options: argparse.Namespace) -> World:
         if options.mix:
             raise UsageError("--mix: the demo world has fates of its own; give --records FILE as well")
         return World.demo(options.works, seed=options.seed)
-    return records_world(read_records(options.records), seed=options.seed, mix=mix)
+    return World.from_unpaywall(read_records(options.records), seed=options.seed, mix=mix)
 
 
 def _write_inputs(world: World, path: Path) -> None:

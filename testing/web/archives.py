@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qs, unquote
 
 from .catalogue import BucketArticle, Capture, Catalogue, Entry
 from .exchange import Call, Reply, html, json, number, redirect, text, url_key
+from .fates import answer
 from .walls import NOT_FOUND, page
 
 _BUCKET = "pmc-oa-opendata"
@@ -104,7 +105,7 @@ def pmc_bucket(catalogue: Catalogue, call: Call, parts: SplitResult) -> Reply:
         if key == f"metadata/{article.name}.json":
             return json(_metadata(article))
         if article.artifact and key == f"{article.name}/{article.name}.pdf":
-            return article.artifact.answer(call)
+            return answer(article.artifact, call)
     return text(_s3_error("NoSuchKey", "The specified key does not exist.", key), status=404,
                 media_type="application/xml")  # fmt: skip
 
@@ -195,7 +196,7 @@ def web_archive(catalogue: Catalogue, call: Call, parts: SplitResult) -> Reply:
         return html(
             page("Web archive", f"<div id='wm-ipp'>capture {nearest.timestamp}</div><p>{'. ' * 600}</p>")
         )
-    return nearest.artifact.answer(call) if nearest.artifact else html(NOT_FOUND, status=404)
+    return answer(nearest.artifact, call) if nearest.artifact else html(NOT_FOUND, status=404)
 
 
 def _cdx(catalogue: Catalogue, asked: dict[str, list[str]]) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from ...events.work import normal_title
 from .artifacts import GOOD_FATES, Artifact, Fate
 from .exchange import Call, Reply, url_key
+from .fates import answer
 from .lies import HOPS_ENDLESS
 
 Hiccup = Literal["busy_once", "unavailable_once", "malformed", "empty", "html", "wrong_shape"]
@@ -116,9 +118,9 @@ class Catalogue:
         """Answer a URL with a PDF's fate; the first PDF stays, and is returned; a page gives way to it."""
         key = url_key(artifact.url)
         kept = self.artifacts.setdefault(key, artifact)
-        self.places[key] = kept.answer
+        self.places[key] = partial(answer, kept)
         for hop in range(1, HOPS.get(kept.fate, 0) + 1):
-            self.places.setdefault(url_key(kept.hop(hop)), kept.answer)
+            self.places.setdefault(url_key(kept.hop(hop)), partial(answer, kept))
         return kept
 
     def fate(self, url: str) -> Fate | None:

@@ -7,12 +7,12 @@ the default settings and without pacing goes through all of it in under half a m
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .artifacts import Fate
+from .catalogue import Hiccup
 from .papers import Copy, Paper
 from .publishers import Platform
-from .world import World
 
 STALL_S = 4.0
 """Longest silence of the demo, in seconds."""
@@ -155,20 +155,22 @@ ODD: tuple[Recipe, ...] = (
 """One of everything that goes, or only looks, wrong."""
 
 
-def demo_world(works: int, seed: int) -> World:
-    """So many works, in an order and with identifiers that follow from the seed."""
+def demo_papers(works: int, seed: int) -> list[Paper]:
+    """So many works, in an order that follows from the seed."""
+    papers = [recipe(n) for recipe, n in _recipes(works)]
+    random.Random(seed).shuffle(papers)
+    return papers
+
+
+def demo_hiccups(works: int) -> Iterator[tuple[str, Hiccup]]:
+    """Unpaywall's addresses that fail, and how: it is busy for one work and down for another, once each."""
+    plain = (recipe(n).doi for recipe, n in _recipes(works) if recipe in EVERYDAY[:3])
+    kinds: tuple[Hiccup, ...] = ("busy_once", "unavailable_once")
+    for doi, kind in zip(filter(None, plain), kinds, strict=False):
+        yield f"https://api.unpaywall.org/v2/{doi}", kind
+
+
+def _recipes(works: int) -> list[tuple[Callable[[int], Paper], int]]:
     odd = min(works // 2, max(len(ODD), works // ODD_SHARE))
     recipes = [(ODD[n % len(ODD)], n) for n in range(odd)]
-    recipes += [(EVERYDAY[n % len(EVERYDAY)], odd + n) for n in range(works - odd)]
-    papers = [recipe(n) for recipe, n in recipes]
-    random.Random(seed).shuffle(papers)
-    world = World.of(*papers, seed=seed)
-    _hiccups(world, [p.doi for p, (recipe, _) in zip((r(n) for r, n in recipes), recipes, strict=True)
-                     if recipe in EVERYDAY[:3] and p.doi])  # fmt: skip
-    return world
-
-
-def _hiccups(world: World, dois: list[str]) -> None:
-    """Unpaywall is busy for one work and down for another, once each."""
-    for doi, kind in zip(dois, ("busy_once", "unavailable_once"), strict=False):
-        world.hiccup(f"https://api.unpaywall.org/v2/{doi}", kind)  # type: ignore[arg-type]
+    return recipes + [(EVERYDAY[n % len(EVERYDAY)], odd + n) for n in range(works - odd)]

@@ -5,18 +5,11 @@ A client that asks again gets the file from those that end in ``_once``: that is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from . import faults, walls
+from .artifacts import Answering, Artifact
 from .exchange import Call, Reply, html
-
-if TYPE_CHECKING:
-    from .artifacts import Artifact
-
-Answering = Callable[["Artifact", Call], Reply]
 
 RETRY_AFTER_S = 1
 LONG_RETRY_AFTER_S = 3_600

@@ -6,16 +6,12 @@ Most of them are harmless to a client that believes bytes more than headers: tho
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from . import faults, walls
+from .artifacts import Answering, Artifact
 from .exchange import Call, Reply, html, redirect, url_key
-
-if TYPE_CHECKING:
-    from .artifacts import Artifact
-    from .interruptions import Answering
 
 OVERRUN_BYTES = 700
 FAR_BYTES = 1_500
@@ -37,6 +33,8 @@ PRIVATE = (
     "http://172.16.5.4:8080/paper.pdf",
 )
 """Addresses inside somebody's network, in ways in which they may be written."""
+PRIVATE_URL = PRIVATE[0]
+"""Where ``refused`` stands, and ``redirect_private`` leads unless its shape says otherwise."""
 
 
 def _as_html(it: Artifact, call: Call) -> Reply:

@@ -8,20 +8,16 @@ are good fates, and each is a trap for whoever joins two halves without looking.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from . import faults
+from .artifacts import Answering, Artifact
 from .exchange import Call, Reply
-
-if TYPE_CHECKING:
-    from .artifacts import Artifact
-    from .interruptions import Answering
 
 ASIDE = 100
 """Bytes by which a part begins, or a file ends, elsewhere than it should."""
-Rest = Callable[["Artifact", Call, int], Reply]
+Rest = Callable[[Artifact, Call, int], Reply]
 
 
 def _broken_once(rest: Rest) -> Answering:

@@ -12,9 +12,11 @@ import msgspec
 from ...config.settings import SOURCES, SourceName
 from ...errors import InvariantError, UsageError
 from ...events.work import normal_arxiv, normal_doi, normal_pmcid, normal_pmid
-from .artifacts import COOKIE, GOOD_FATES, PRIVATE_URL, Artifact
+from .artifacts import GOOD_FATES, Artifact
 from .catalogue import BucketArticle, Capture, Catalogue, Entry
 from .exchange import host_of, redirect, url_key
+from .fates import COOKIE
+from .lies import PRIVATE_URL
 from .papers import Copy, Paper, Placed
 from .publishers import OPEN_PLATFORMS, Landing, Platform, landing_pages, sciencedirect_pdf_url
 

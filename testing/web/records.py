@@ -18,7 +18,6 @@ from .exchange import host_of, redirect, url_key
 from .papers import Paper, Placed
 from .publishers import Landing, landing_pages
 from .services import SERVICES
-from .world import World
 
 SIZES = (4_096, 60_000)
 """Least and greatest size of the PDFs, in bytes."""
@@ -110,21 +109,19 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
         return named
 
 
-def records_world(records: Iterable[Mapping[str, Any]], *, seed: int, mix: Mix) -> World:
-    """A world that serves each record as Unpaywall's answer for its DOI.
+def place_records(
+    catalogue: Catalogue, records: Iterable[Mapping[str, Any]], *, seed: int, mix: Mix
+) -> Iterator[Placed]:
+    """Put each record into the catalogue as Unpaywall's answer for its DOI, and say what became of it.
 
     Every URL of a PDF gets its fate by the seed and the URL alone, so that two records that share a URL share
-    its fate and its bytes. Landing pages are closed. The other services know nothing of these works, except
-    arXiv, which has the papers that the records place there. Records without a DOI, and the second of a DOI,
-    are left out.
+    its fate and its bytes. Records without a DOI, and the second of a DOI, are left out.
     """
-    world = World(seed=seed)
     draw = _Draw(seed, mix)
     for record in records:
         doi = normal_doi(str(record.get("doi") or ""))
-        if doi and doi not in world.catalogue.unpaywall:
-            world.remember(_place(world.catalogue, doi, record, draw))
-    return world
+        if doi and doi not in catalogue.unpaywall:
+            yield _place(catalogue, doi, record, draw)
 
 
 class _Draw:

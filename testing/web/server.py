@@ -19,8 +19,8 @@ from types import TracebackType
 from ...actors.runtime.ports import NANOSECONDS, SystemClock
 from ...errors import EnvironmentFault
 from .exchange import Call, Reply
-from .faults import Send, Wire, wire
 from .ledger import Entry, Ledger
+from .wire import Send, Wire, wire
 from .world import World
 
 HEAD_BYTES_MAX = 65_536

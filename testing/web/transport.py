@@ -9,8 +9,8 @@ import httpx
 
 from ...actors.runtime.ports import NANOSECONDS, Clock, SystemClock
 from .exchange import Call
-from .faults import Send, Wire, wire
 from .ledger import Entry, Ledger
+from .wire import Send, Wire, wire
 from .world import World
 
 CHUNK_BYTES = 65_536

@@ -33,10 +33,13 @@ from ...errors import UsageError
 from ...events.work import parse_work
 from .artifacts import GOOD_FATES, Artifact, Fate
 from .catalogue import Catalogue, Hiccup
+from .demo import demo_hiccups, demo_papers
 from .exchange import Call, Reply, host_of, html, json, text, url_key
+from .fates import answer
 from .papers import Paper, Placed
 from .placing import place
 from .publishers import DECOY_HOST
+from .records import Mix, place_records
 from .services import SERVICES
 from .wall_shapes import walled
 from .walls import BUSY, NOT_FOUND, UNAVAILABLE, wall_page
@@ -83,16 +86,24 @@ class World:
     @classmethod
     def demo(cls, works: int = 200, *, seed: int = 1) -> World:
         """A world of works of every kind, faults included, that a run goes through in under half a minute."""
-        from .demo import demo_world
-
-        return demo_world(works, seed)
+        world = cls.of(*demo_papers(works, seed), seed=seed)
+        for url, kind in demo_hiccups(works):
+            world.hiccup(url, kind)
+        return world
 
     @classmethod
-    def from_unpaywall(cls, records: Iterable[Mapping[str, Any]], *, seed: int = 1, mix: Any = None) -> World:
-        """A world that serves real Unpaywall records and gives each of their URLs a fate (see ``Mix``)."""
-        from .records import Mix, records_world
+    def from_unpaywall(
+        cls, records: Iterable[Mapping[str, Any]], *, seed: int = 1, mix: Mix | None = None
+    ) -> World:
+        """A world that serves real Unpaywall records and gives each of their URLs a fate (see ``Mix``).
 
-        return records_world(records, seed=seed, mix=mix or Mix())
+        Landing pages are closed. The other services know nothing of these works, except arXiv, which has the
+        papers that the records place there. Records without a DOI, and the second of a DOI, are left out.
+        """
+        world = cls(seed=seed)
+        for placed in place_records(world.catalogue, records, seed=seed, mix=mix or Mix()):
+            world.remember(placed)
+        return world
 
     def add(self, paper: Paper) -> Placed:
         """Put one more paper in, before anything is asked.
@@ -139,7 +150,7 @@ class World:
         if service:
             return service(self.catalogue, call, parts)
         if host == DECOY_HOST and parts.path.endswith(".pdf"):
-            return Artifact(url=call.url, content=f"decoy {parts.path}", title="Another paper").answer(call)
+            return answer(Artifact(url=call.url, content=f"decoy {parts.path}", title="Another paper"), call)
         return walled("login", call.url) if host.startswith("sso.") else html(NOT_FOUND, status=404)
 
     def _robots(self, host: str) -> Reply:
