@@ -20,10 +20,10 @@ from pykka.messages import _ActorStop
 
 from ...errors import InvariantError
 from .mailbox import ActorStoppedError, Mailbox
+from .ports import Surroundings
 
 if TYPE_CHECKING:
     from .address import Address
-    from .system import System
 
 
 class Supervisor(Protocol):
@@ -53,8 +53,8 @@ class Actor(pykka.ThreadingActor):
 
     me: Address
     """Its own address; set before ``started``."""
-    system: System
-    """The system it lives in; set before ``started``."""
+    system: Surroundings
+    """The system it lives in, as far as an actor sees it; set before ``started``."""
     actor_inbox: Mailbox
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Actor(pykka.ThreadingActor):
 
     # What the system calls.
 
-    def adopt(self, system: System, me: Address, mailbox: Mailbox, supervisor: Supervisor) -> None:
+    def adopt(self, system: Surroundings, me: Address, mailbox: Mailbox, supervisor: Supervisor) -> None:
         """Give the new actor its place: behind this address, with the mailbox of its predecessor.
 
         Raises:

@@ -18,8 +18,12 @@ from .actor import Actor
 from .address import Address
 
 
-class Append(msgspec.Struct, frozen=True, gc=False):
-    """To the Journal: append this batch."""
+class Append(msgspec.Struct, frozen=True):
+    """To the Journal: append this batch.
+
+    Python's collector must see it: it leads to an actor. One that is left in the mailbox, or in the traceback,
+    of a session that had to stop would otherwise keep all of that session for as long as the process lives.
+    """
 
     batch: Batch[Any]
     reply_to: Address | None
@@ -28,7 +32,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     """Comes back with the result."""
 
 
-class Journaled(msgspec.Struct, frozen=True, gc=False):
+class Journaled(msgspec.Struct, frozen=True):
     """From the Journal, once per commit and sender: these appends are judged, and durable where appended."""
 
     results: tuple[tuple[Any, AppendResult], ...]

@@ -124,6 +124,24 @@ class Stepping(Protocol):
         ...
 
 
+class Surroundings(Protocol):
+    """The system, as far as the actors in it see it."""
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Runs them."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    def fatal(self, name: str, error: BaseException) -> None:
+        """Tell the owner of the system that the actor of this name failed for good."""
+        ...
+
+
 def stand_by(scheduler: Scheduler, ready: Callable[[], bool], *, timeout_s: float | None) -> float | None:
     """Called outside the actors by whoever is about to wait for ``ready``, ``timeout_s`` seconds at most.
 

@@ -6,17 +6,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from ...errors import UsageError
+from .actor import Actor
 from .address import ActorState, Address
-from .ports import NANOSECONDS
-
-if TYPE_CHECKING:
-    from .actor import Actor
-    from .system import System
+from .ports import NANOSECONDS, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +58,7 @@ class Child:
     """
 
     def __init__(
-        self, system: System, address: Address, make: Callable[[], Actor], policy: RestartPolicy
+        self, system: Surroundings, address: Address, make: Callable[[], Actor], policy: RestartPolicy
     ) -> None:
         self.system = system
         self.address = address

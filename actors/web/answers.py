@@ -13,10 +13,10 @@ from ...config.settings import Thresholds
 from ...config.settings import Web as WebSettings
 from ..runtime.ports import Clock
 from .cache import HttpCache
-from .call import REDIRECTS, Arrival, Call
+from .call import Arrival, Call
 from .download import OpenDownload
 from .encoding import SNIFF_BYTES, Body, InflateError, looks_like_html, looks_like_text, shows_pdf
-from .exchange import Answer, WebError
+from .exchange import REDIRECTS, Answer, WebError
 from .ranges import BadRange, Span, is_resuming, span_of
 from .sending import Sender, Traffic
 

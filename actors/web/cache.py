@@ -5,17 +5,19 @@ cache keeps less:
 
 - **Only what went well**: a record or a page with status 200 that is whole and no wall, and the redirects
   that led to it, all at once when that is known. The RFC would let a 404 be kept as well; but who tries a
-  paper again wants to know whether it is there now.
+  paper again wants to know whether it is there now. So whatever comes of a URL, a 404 too, ends what was
+  kept of it; only an outage does not.
 - **Nothing personal**: no request with cookies is answered from here, no answer that sets one is kept, nor
-  one whose redirect carries a key or whose body holds our contact address. A file is named by a hash of the
-  URL; the URL itself is not written. It is a shared cache (what is ``private`` is not kept), as the workers
-  of a library may work for several people.
+  one whose redirect carries a key or whose fields or body hold our contact address; a 304 that brings such a
+  thing ends what it confirms. A file is named by a hash of the URL; the URL itself is not written. It is a
+  shared cache (what is ``private`` is not kept), as the workers of a library may work for several people.
 
 A request that has nothing in the cache costs one look at the folder, some microseconds; all else runs aside.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
 from hashlib import sha256
@@ -29,9 +31,8 @@ from ...errors import InvariantError
 from ..runtime.ports import NANOSECONDS, Clock
 from .cache_rules import NOT_MODIFIED, OK, Rules, initial_age_s
 from .cache_store import CacheStore, Kept
-from .call import REDIRECTS
 from .encoding import looks_like_html, shows_pdf
-from .exchange import Answer, Request
+from .exchange import REDIRECTS, Answer, Request
 from .guard import Place
 from .redaction import redact_url
 from .walls import Sight, wall_of
@@ -119,9 +120,13 @@ class HttpCache:
         stored = 0
         for _, fresh in news:
             whole = msgspec.structs.replace(fresh, body=answer.body if fresh.status == OK else b"")
-            kept = None if self._is_personal(whole) else self.rules.storable(whole)
+            kept = self.keepable(whole)
             stored += kept is not None and self.store.put(kept)
         return stored
+
+    def keepable(self, kept: Kept) -> Kept | None:
+        """As much of an answer as may be kept, be it new or confirmed; None for nothing. Runs aside."""
+        return None if self._is_personal(kept) else self.rules.storable(kept)
 
     def _is_personal(self, kept: Kept) -> bool:
         """Whether an answer holds what must not reach the disk."""
@@ -129,7 +134,7 @@ class HttpCache:
         if any(redact_url(place) != place.partition("#")[0] for place in places):
             return True
         texts = [value.encode("latin-1") for _, value in kept.headers] + [kept.body]
-        return any(contact in text.lower() for contact in self._contact for text in texts)
+        return self._contact is not None and any(map(self._contact.search, texts))
 
 
 class Visit:
@@ -140,6 +145,7 @@ class Visit:
         "_asked_ns",
         "_cache",
         "_found",
+        "_held",
         "_names",
         "_refuted",
         "_request",
@@ -155,6 +161,8 @@ class Visit:
         self._asked = asked
         self._store = store
         self._names = _names(asked.url, request.accept) if store is not None else ()
+        self._held: tuple[str, ...] = ()
+        """Names under which something was kept when we looked, be it of use or not."""
         self._found: Kept | None = None
         self._refuted = False
         """A 304 confirmed another answer than ours: the next request goes without conditions."""
@@ -179,9 +187,10 @@ class Visit:
         store = self._store
         if store is None:
             return False
-        name = None if self._refuted else next(filter(store.has, self._names), None)
-        if name is not None:
-            await self._cache.aside(lambda: self._look(store, name))
+        if not self._refuted:
+            self._held = tuple(filter(store.has, self._names))
+        if self._held and not self._refuted:
+            await self._cache.aside(lambda: self._look(store, self._held[0]))
             self._cache.hits += self.is_hit
         self._asked_ns = self._cache.clock.wall_ns()
         return self.is_hit
@@ -206,11 +215,15 @@ class Visit:
         if found is not None and response.status_code == NOT_MODIFIED:
             await response.aclose()
             fresh = self._record(response)
-            self._found = await self._cache.aside(lambda: self._confirm(store, found, fresh))
+            may_be_kept = _may_be_shared(response)
+            self._found = await self._cache.aside(
+                lambda: self._confirm(store, found, fresh, may_be_kept=may_be_kept)
+            )
             self._refuted = self._found is None
             return None if self._refuted else self.response()
-        if found is not None and (response.status_code < 400 or response.status_code in GONE):
-            await self._cache.aside(lambda: store.drop(found.name))
+        if self._held and (response.status_code < 400 or response.status_code in GONE):
+            # All of it, also what could not be confirmed: stale answers count as well while offline.
+            await self._cache.aside(lambda: self._end(store))
         if _may_be_kept(response):
             self.news = (self._request, self._record(response))
         return response
@@ -228,15 +241,19 @@ class Visit:
         if conditions is None or conditions:
             self._found, self.conditions = kept, conditions or {}
 
-    def _confirm(self, store: CacheStore, found: Kept, fresh: Kept) -> Kept | None:
+    def _confirm(self, store: CacheStore, found: Kept, fresh: Kept, *, may_be_kept: bool) -> Kept | None:
         confirmed = self._cache.rules.confirmed(found, fresh)
-        kept = None if confirmed is None else self._cache.rules.storable(confirmed)
-        if kept is None:
+        kept = self._cache.keepable(confirmed) if confirmed is not None and may_be_kept else None
+        if kept is None or kept.name != found.name:
             store.drop(found.name)
-        else:
+        if kept is not None:
             store.put(kept)
         self._cache.confirmed += confirmed is not None
         return confirmed
+
+    def _end(self, store: CacheStore) -> None:
+        for name in self._held:
+            store.drop(name)
 
     def _record(self, response: httpx.Response) -> Kept:
         received_ns = self._cache.clock.wall_ns()
@@ -272,8 +289,13 @@ def _may_be_kept(response: httpx.Response) -> bool:
     named = {name.lower() for name, _ in response.headers.raw}
     if named.isdisjoint(_LIFETIMES) and (status != OK or named.isdisjoint(_VALIDATORS)):
         return False
+    return _may_be_shared(response)
+
+
+def _may_be_shared(response: httpx.Response) -> bool:
+    """Whether an answer, or a 304 about it, is not for one client or one time alone."""
     return (
-        b"set-cookie" not in named
+        "set-cookie" not in response.headers
         and "no-store" not in response.headers.get("cache-control", "").lower()
         and "*" not in _varies_by(response)
     )
@@ -304,10 +326,17 @@ def _is_good(answer: Answer, *, is_data: bool) -> bool:
     return not looks_like_html(answer.body) or (not is_data and wall_of(Sight(answer)) is None)
 
 
-def _spellings(contact: str) -> tuple[bytes, ...]:
-    """An address as it may stand in a page or a URL, in lower case."""
-    plain = contact.lower().encode()
-    return (plain, plain.replace(b"@", b"%40"), plain.replace(b"@", b"%2540")) if plain else ()
+def _spellings(contact: str) -> re.Pattern[bytes] | None:
+    """What finds an address however a page or a URL spells it: escaped for URLs (twice too), JSON or HTML."""
+    return re.compile(b"".join(map(_spelled, contact.encode())), re.IGNORECASE) if contact else None
+
+
+def _spelled(byte: int) -> bytes:
+    """One byte of an address; letters and digits are never escaped."""
+    plain = re.escape(bytes((byte,)))
+    if plain.isalnum():
+        return plain
+    return b"(?:%b|%%(?:25)?%02x|\\\\u00%02x|&#(?:%d|x%x);)" % (plain, byte, byte, byte, byte)
 
 
 def _hash(text: str) -> str:

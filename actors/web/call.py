@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
 
 from ...events.facts import AttemptOutcome
 from ..runtime.ports import NANOSECONDS, Clock
+from .cache import Visit
 from .cookies import Cookies, http_date_s
 from .encoding import InflateError
-from .exchange import Answer, Request, WebError
+from .exchange import REDIRECTS, Answer, Request, WebError
 from .guard import Place
 from .redaction import redact_text, redact_url
 from .transport import AddressRefused, CertificateRefused, NameNotFound, ShortBody, TlsFailed
 
-if TYPE_CHECKING:
-    from .cache import Visit
-
 DETAIL_CHARS_MAX = 300
 """As much of a foreign message is kept."""
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-"""Statuses whose ``Location`` is followed."""
 _FAILURES: tuple[tuple[type[Exception], AttemptOutcome, str], ...] = (
     (AddressRefused, "nonretryable", "address_refused"),
     (NameNotFound, "retryable", "name_not_found"),

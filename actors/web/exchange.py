@@ -11,6 +11,9 @@ from ...events.facts import AttemptOutcome
 
 Role = Literal["metadata", "landing", "artifact"]
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""Statuses whose ``Location`` is followed."""
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One GET, with the manners it is asked under."""
