@@ -10,6 +10,7 @@ import msgspec
 from ..errors import DamagedError, InvariantError, QuireError, StoreFailedError, UsageError
 from ..events.record import Head, Recorded
 from .codec import CHAIN_BYTES, GENESIS, Commit, CommitCodec, chained
+from .digests import Digests, StreamsDigest
 from .interface import Domain
 from .objects import Objects
 from .replay import View
@@ -29,8 +30,8 @@ class AuditedStore(Protocol):
         """Raw commits that start behind a position, a bounded number of them."""
         ...
 
-    def digest(self) -> tuple[Head, str]:
-        """The head, and the digest of the kept tables at it."""
+    def digest(self) -> Digests:
+        """The head, and digests of what is kept beside the commits at it."""
         ...
 
 
@@ -104,23 +105,17 @@ def audit(
     report = Report()
     walk = _Walk(domain, report)
     kept = _kept(store, report)
-    walk.follow(store, kept[0] if kept else None)
+    walk.follow(store, kept.head if kept else None)
     walk.compare(kept)
     if objects is not None:
         _check_objects(report, objects, expected(walk.view) if expected and walk.foldable else ())
     return report
 
 
-def _kept(store: AuditedStore, report: Report) -> tuple[Head, str] | None:
+def _kept(store: AuditedStore, report: Report) -> Digests | None:
     try:
         return store.digest()
     except (DamagedError, StoreFailedError) as error:
-        report.problem("tables_unreadable", str(error))
-    except UsageError as error:
-        report.note("tables_not_compared", str(error))
-    try:
-        return store.head(), ""
-    except QuireError as error:
         report.problem("head_unreadable", str(error))
         return None
 
@@ -137,6 +132,7 @@ class _Walk:
         self._chain = GENESIS
         self._next = 1
         self._streams: dict[str, tuple[int, int]] = {}
+        self._index = StreamsDigest()
 
     def follow(self, store: AuditedStore, head: Head | None) -> None:
         """Read to the head, or to the end where there is no head."""
@@ -176,6 +172,8 @@ class _Walk:
             return
         for event in events:
             self._event(event)
+        for stream, first in {event.stream: event.version for event in reversed(events)}.items():
+            self._index.commit(stream, first, position)
         self._next = position + len(events)
         self._report.events += len(events)
         self._report.head = self._next - 1
@@ -202,11 +200,14 @@ class _Walk:
         except QuireError as error:
             self._wrong("fold", str(error), position)
 
-    def compare(self, kept: tuple[Head, str] | None) -> None:
-        """Hold the head record and the kept tables against what was read."""
-        if kept is None:
-            return
-        head, digest = kept
+    def compare(self, kept: Digests | None) -> None:
+        """Hold the head record, the index of streams and the kept tables against what was read."""
+        if kept is not None:
+            self._compare_head(kept.head)
+            self._compare_streams(kept.streams)
+            self._compare_tables(kept.tables)
+
+    def _compare_head(self, head: Head) -> None:
         if (head.position, head.commits, head.chain) != (
             self._report.head,
             self._report.commits,
@@ -218,9 +219,25 @@ class _Walk:
                 f"the log has {self._report.head} and {self._report.commits}, or another chain",
                 position=head.position,
             )
-        if not digest:
-            return
+
+    def _compare_streams(self, digest: str) -> None:
         if not self.foldable:
+            return
+        for stream, state in self._streams.items():
+            self._index.state(stream, *state)
+        if digest != self._index.hexdigest():
+            self._report.problem(
+                "streams",
+                "the versions and epochs by which appends are judged are not the log's: run `quire rebuild`",
+            )
+
+    def _compare_tables(self, digest: str) -> None:
+        if not digest:
+            self._report.note(
+                "tables_not_compared",
+                "another version keeps them: open the library once for writing",
+            )
+        elif not self.foldable:
             self._report.note("tables_not_compared", "the log cannot be folded to its end")
         elif digest != self.view.digest():
             self._report.problem(
@@ -245,6 +262,14 @@ def _check_objects(report: Report, objects: Objects, expected: Iterable[Expected
             report.note("foreign", "a file that quire did not name", path=name)
         elif sha256 not in sizes:
             report.note("orphan", "no finished job points to it", path=name)
+    for path in objects.strays():
+        name = str(path.relative_to(objects.root.parent))
+        if path.is_symlink():
+            report.problem(
+                "link", "quire writes into its own folders alone, and this leads elsewhere", path=name
+            )
+        else:
+            report.note("foreign", "a file where quire has folders", path=name)
     for path in objects.parts():
         report.note("part", f"a leftover part of {path.stat().st_size} bytes", path=f"staging/{path.name}")
 

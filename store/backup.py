@@ -19,7 +19,7 @@ import msgspec
 
 from ..errors import UsageError
 from .audit import Expected, Finding
-from .disk_faults import storage_faults
+from .disk_faults import storage_faults, sync_folder
 from .library import Library
 from .lmdb_store import LmdbStore
 from .objects import CHUNK_BYTES, Objects
@@ -86,7 +86,7 @@ def back_up(
         _copy_settings(library.settings, copy.settings)
         # The log last: until its rename the copy is the earlier one, with all of its files.
         (folder / "data.mdb").rename(copy.events / "data.mdb")
-        _sync(copy.events)
+        sync_folder(copy.events)
     report.path, report.position, report.chain = str(target), head.position, head.chain.hex()
     return report
 
@@ -115,7 +115,7 @@ def _copy_settings(source: Path, target: Path) -> None:
     fresh.unlink(missing_ok=True)
     shutil.copy2(source, fresh)
     fresh.rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def _copy_objects(source: Objects, target: Objects, files: Iterable[Expected]) -
         report.copied += 1
         report.bytes += file.bytes
     for folder in sorted(folders, reverse=True):
-        _sync(folder)
+        sync_folder(folder)
     return report
 
 
@@ -205,11 +205,3 @@ def _copy(path: Path, target: Objects, file: Expected) -> Finding | None:
         return Finding("hash", f"its bytes are not those of job {file.job_id}", path=name)
     part.rename(final)
     return None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

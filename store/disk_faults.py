@@ -1,4 +1,4 @@
-"""What the errors of a disk mean to a caller of the store, and how a name is made durable."""
+"""What the errors of a disk mean to a caller of the store, and how bytes and names are made durable."""
 
 from __future__ import annotations
 
@@ -40,9 +40,18 @@ def environment_faults(what: str) -> Iterator[None]:
         raise EnvironmentFault(f"{what}: {error}") from error
 
 
+def sync_file(path: Path) -> None:
+    """Return when the bytes of a file are durable, whoever wrote them; raises OSError."""
+    _sync(path, os.O_RDONLY)
+
+
 def sync_folder(folder: Path) -> None:
     """Return when the names in a folder are durable; raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

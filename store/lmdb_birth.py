@@ -13,6 +13,8 @@ from pathlib import Path
 
 import lmdb
 
+from .disk_faults import sync_file
+
 DATA = "data.mdb"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -32,18 +34,10 @@ def create(folder: Path, *, map_size: int) -> None:
     fresh.unlink(missing_ok=True)  # of an earlier process of our number
     try:
         lmdb.open(os.fspath(fresh), map_size=map_size, subdir=False, lock=False).close()
-        _sync(fresh)
+        sync_file(fresh)
         _link(fresh, folder / DATA)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _link(fresh: Path, place: Path) -> None:

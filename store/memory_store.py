@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from ..errors import InvariantError, UsageError
 from ..events.record import AppendResult, Batch, Head, Recorded
 from .codec import CHAIN_BYTES, GENESIS, Commit, CommitCodec, Draft
+from .digests import Digests, StreamsDigest
 from .interface import READ_LIMIT, Domain
-from .projecting import Projector, TableChange, digest_of
+from .projecting import Projector, TableChange, check_keys, digest_of
 
 POLL_S = 0.02
 """How often a waiting read looks for events of other processes, in seconds."""
@@ -74,6 +75,7 @@ class MemoryTables:
     def rows(self, table: str, keys: Sequence[bytes]) -> list[Any]:
         """As ``EventStore.rows``."""
         decode, data = self._projector.decoder(table), self._data[table]
+        check_keys(table, keys)
         found = [data.get(key) for key in keys]
         return [None if value is None else decode(value) for value in found]
 
@@ -82,6 +84,7 @@ class MemoryTables:
     ) -> list[tuple[bytes, Any]]:
         """As ``EventStore.scan``."""
         decode, data = self._projector.decoder(table), self._data[table]
+        check_keys(table, (prefix, after))
         order = self._order.get(table)
         if order is None:
             order = self._order[table] = sorted(data)
@@ -211,11 +214,20 @@ class MemoryStore:
             self._check_open()
             return taken(iter(self._commits[bisect_right(self._starts, after) :]), bytes_max)
 
-    def digest(self) -> tuple[Head, str]:
-        """The head, and the digest of all tables as they are at it."""
+    def digest(self) -> Digests:
+        """The head, and digests of the tables and of the index of streams as they are at it."""
         with self._changed:
             self._check_open()
-            return self._head, self._tables.digest()
+            return Digests(self._head, self._tables.digest(), self._streams_digest())
+
+    def _streams_digest(self) -> str:
+        digest = StreamsDigest()
+        for stream, state in self._streams.items():
+            digest.state(stream, *state)
+        for stream, places in self._stream_commits.items():
+            for version, index in places:
+                digest.commit(stream, version, self._starts[index])
+        return digest.hexdigest()
 
     def statistics(self) -> Mapping[str, int]:
         """Counts that tell how full the store is: events, commits, streams, bytes of the log."""

@@ -8,6 +8,7 @@ with one that is late. A finished file is fsynced, renamed, and its folder fsync
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,6 +16,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -28,6 +30,12 @@ ABOUT_BYTES_MAX = 4096
 """Longest note kept beside a part."""
 OPEN_TRIES_MAX = 5
 """Times that a part is opened anew because somebody moved it before it was locked."""
+OBJECT_DAMAGED = "object_damaged"
+"""The reason code of bytes that the log says are held, and that are not: gone, or not those of their name."""
+Damage = Literal["", "missing", "size", "hash", "unreadable"]
+"""What is wrong with an object, as the audit names it; ``""`` of one that is whole."""
+_OF_THE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of a read that say nothing of the file."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOB = re.compile(r"[0-9a-f]{8,64}")
 _PART = re.compile(r"([0-9a-f]{8,64})\.(\d{1,19})\.part")
@@ -294,11 +302,12 @@ class Objects:
             return len(folders)
 
     def size(self, sha256: str) -> int | None:
-        """Size of an object in bytes; None where there is none."""
-        try:
-            status = self.path(sha256).lstat()
-        except FileNotFoundError:
-            return None
+        """Size of an object in bytes; None where there is none; raises StoreFailedError as ``verify``."""
+        with storage_faults(self.path(sha256)):
+            try:
+                status = self.path(sha256).lstat()
+            except FileNotFoundError:
+                return None
         return status.st_size if status.st_mode & 0o170000 == 0o100000 else None
 
     def has(self, sha256: str, size: int | None = None) -> bool:
@@ -310,10 +319,34 @@ class Objects:
         """Whether an object is there and its bytes have the hash of its name; reads all of it."""
         return self.size(sha256) is not None and hash_file(self.path(sha256)) == sha256
 
+    def damage(self, sha256: str, size: int) -> Damage:
+        """What is wrong with an object of ``size`` bytes; reads all of it.
+
+        One that cannot be read is as good as lost: whoever has its bytes may put them in its place.
+
+        Raises:
+            StoreFailedError: it was not even tried; this process has no room for another open file.
+        """
+        try:
+            found = self.size(sha256)
+            if found != size:
+                return "missing" if found is None else "size"
+            return "" if self.verify(sha256) else "hash"
+        except StoreFailedError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_THE_PROCESS:
+                raise
+            return "unreadable"
+
     def held(self) -> Iterator[tuple[str, Path]]:
         """Hash (``""`` for a file with a foreign name) and path of everything in ``objects/``, in order."""
         for path in sorted(self.root.glob("*/*")):
             yield path.stem if _SHA256.fullmatch(path.stem) and path == self.path(path.stem) else "", path
+
+    def strays(self) -> Iterator[Path]:
+        """What stands where quire has folders alone, and is none: a link or a file, in order."""
+        for path in (self.root, self.staging, *sorted(self.root.glob("*"))):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                yield path
 
     def check_space(self, need: int = 0) -> None:
         """Raise StorageFullError when ``need`` more bytes would leave less free than must stay."""

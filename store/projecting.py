@@ -146,6 +146,14 @@ def _bounded(table: str, key: bytes) -> bytes:
     return key
 
 
+def check_keys(table: str, keys: Sequence[bytes]) -> None:
+    """Look whether keys are bytes; raises UsageError, since text would be found nowhere."""
+    wrong = [key for key in keys if not isinstance(key, bytes)]
+    if wrong or isinstance(keys, bytes):
+        given = keys if isinstance(keys, bytes | str) else wrong[0]
+        raise UsageError(f"{table}: its keys are bytes, asked for by a list of them, and not {given!r:.80}")
+
+
 def decoded(table: str, key: bytes, value: bytes, decode: Callable[[bytes], Any]) -> Any:
     """A value of a table, decoded; raises DamagedError when it cannot be."""
     try:
