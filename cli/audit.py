@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from ..errors import DamagedError, UsageError
-from ..events.projections import JOBS, LIBRARY, job_id_of
+from ..events.facts import LibraryCreated
+from ..events.projections import JOBS, job_id_of
 from ..store.audit import Expected, Report
 from ..store.audit import audit as audited
 from ..store.domain import QUIRE
+from ..store.interface import EventStore
+from ..store.library import Library
+from ..store.lmdb_probe import probe
+from ..store.objects import Damage
 from ..store.seal import Seal, against, seal_of, sealed
 from . import output
+from .config import settings_of
 from .library import Opened, Tables, opened, scanned
 
 SEAL_BYTES_MAX = 4096
 KEY_BYTES_MAX = 4096
+PAPER_DAMAGE = frozenset(get_args(Damage)) - {""}
+"""Kinds of findings that concern a paper's file, and nothing else where they name one."""
 
 
 def audit(args: argparse.Namespace) -> int:
@@ -28,10 +38,28 @@ def audit(args: argparse.Namespace) -> int:
     seal = seal_of(_read(args.against, SEAL_BYTES_MAX, "--against")) if args.against else None
     if key is not None and seal is None:
         raise UsageError("--key goes with `audit seal` or with --against")
+    unreadable = _unreadable(args)
+    if unreadable is not None:
+        return _say(args, unreadable)
     with opened(args) as library:
         report = audited(library.store, QUIRE, objects=library.library.objects, expected=expected_files)
         if seal is not None:
             _hold_against(library, report, seal, key)
+    return _say(args, report)
+
+
+def _unreadable(args: argparse.Namespace) -> Report | None:
+    """What is wrong with a log that would end this process if it were read; None where it can be read."""
+    library = Library.open_existing(Path(settings_of(args).settings.library))
+    wrong, position = probe(library.events)
+    if not wrong:
+        return None
+    report = Report()
+    report.problem("unreadable", f"the log cannot be read behind here: {wrong}", position=position)
+    return report
+
+
+def _say(args: argparse.Namespace, report: Report) -> int:
     if args.json:
         output.say_json(report)
     else:
@@ -52,13 +80,17 @@ def _seal(args: argparse.Namespace, key: bytes | None) -> int:
 
 
 def _hold_against(library: Opened, report: Report, seal: Seal, key: bytes | None) -> None:
-    for found in against(library.store, _library_id(library.store), seal, key=key):
-        report.problem(found.kind, found.what, position=found.position)
+    """Add what the seal shows; where not even the log's first event is whole, the report says so already."""
+    with contextlib.suppress(DamagedError):
+        for found in against(library.store, _library_id(library.store), seal, key=key):
+            report.problem(found.kind, found.what, position=found.position)
 
 
-def _library_id(tables: Tables) -> str:
-    (row,) = tables.rows(LIBRARY, [b"library"])
-    return "" if row is None else str(row.library_id)
+def _library_id(store: EventStore) -> str:
+    """By the log's first event, since the tables may be other code's."""
+    first = store.read(0, limit=1)
+    created = first[0].event if first else None
+    return created.library_id if isinstance(created, LibraryCreated) else ""
 
 
 def _read(name: str, bytes_max: int, flag: str) -> bytes:
@@ -94,5 +126,18 @@ def _text(report: Report) -> str:
         for found in findings:
             where = found.path or (f"position {found.position}" if found.position else "")
             lines.append(f"{title} {found.kind} {where}: {found.what}".replace(" :", ":"))
-    lines.append("all is as it was written" if report.ok else "the library is damaged; keep it as it is")
+    lines.append(_advice(report))
     return "\n".join(lines)
+
+
+def _advice(report: Report) -> str:
+    """What to do next. A paper is to be had again; a log is not."""
+    if report.ok:
+        return "all is as it was written"
+    papers = sum(found.path != "" and found.kind in PAPER_DAMAGE for found in report.problems)
+    if papers < len(report.problems):
+        return "the library is damaged; keep it as it is"
+    return (
+        f"the log is whole, {output.many(papers, 'paper')} gone or damaged; to download what is lost again: "
+        "quire retry --damaged, then quire resume"
+    )
