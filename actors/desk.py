@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from ..config.settings import Policy, Quire
 from ..events import fallback
 from ..events.facts import Artifact, Event, JobWaiting, LeaseReleased, OpCode
+from ..events.fallback_plan import Plan, led_by
 from ..events.job import JobRow, State, stream_of
 from ..events.projections import PARKED_NS
 from ..events.record import Appended, Batch
@@ -62,7 +63,7 @@ class Desk:
         self._finders = finders
         self._web = web
         self._clock = clock
-        self._plan = fallback.Plan.of(settings.fallback)
+        self._plan = Plan.of(settings.fallback)
         self._pace = Pace(settings.web.limits, slots)
         self._sequence = 0
         self._uncommitted: dict[int, tuple[JobInHand, Effect | None]] = {}
@@ -74,7 +75,7 @@ class Desk:
         """The library holds already what the job leads to."""
         artifact = Artifact(held.sha256, held.bytes, "", held.pdf_url, held.proof, held.title_check)
         events = self.ends_of_turns(job, "stopped")
-        if job.state is not State.PLANNED:
+        if job.resolving:
             now = self.now_ms()
             events += [job.summary("success", "held", now), job.resolved("OK", "held", now)]
         events += [*job.step(State.SKIPPED_DUPLICATE, artifact=artifact), LeaseReleased("held")]
@@ -250,8 +251,8 @@ class Desk:
         """The adapter that plays the turn."""
         return self.to.adapters[turn.id.source]
 
-    def plan_of(self, row: JobRow) -> fallback.Plan:
+    def plan_of(self, row: JobRow) -> Plan:
         """The plan of the settings; a work that is known by title alone is identified before its tiers."""
         if row.work.identifiers() and not row.planned_as.startswith("title:"):
             return self._plan
-        return fallback.led_by(self._plan, IDENTIFIER, timeout_ms=self.settings.sources.crossref.timeout_ms)
+        return led_by(self._plan, IDENTIFIER, timeout_ms=self.settings.sources.crossref.timeout_ms)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from ..config.loader import Flag, load
 from ..errors import UsageError
+from ..events.job import JobRow
+from ..events.keys import job_key
+from ..events.projections import JOBS, job_row_key
 from ..events.work import Work, parse_work
+from ..store.objects import Objects
 from .outcome import Outcome, Wanted
 from .session import Session
+
+LOOKUP_ROWS = 500
+"""Jobs asked of the store at once."""
 
 
 def fetch(
@@ -19,9 +27,10 @@ def fetch(
     email: str | None = None,
     stand_in: str | None = None,
 ) -> Iterator[Outcome]:
-    """Bring works home and give each outcome as it comes; works that are home already are not repeated.
+    """Bring works home and give the outcome of each as it comes.
 
-    Called again with the same works it goes on where it ended, also after a crash.
+    Called again with the same works it goes on where it ended, also after a crash. What ended before, home
+    or failed for good, is not asked for again; its outcome is given first, as the log has it.
 
     Args:
         works: DOIs, arXiv ids, PMCIDs, ``pmid:…``, URLs, or ``Work`` records.
@@ -41,7 +50,42 @@ def fetch(
     settings = load(_flags(library, email, stand_in)).settings
     with Session(settings, inputs=("fetch",), list_id=list_id) as session:
         session.plan(wanted, list_id=list_id)
-        yield from session.work(list_id)
+        jobs = list(dict.fromkeys(job_key(one.work) for one in wanted))
+        given: set[str] = set()
+        # Behind it once more: what another worker ended meanwhile is none of the outcomes of our work.
+        for outcome in chain(_ended(session, jobs, given), session.work(list_id), _ended(session, jobs, given)):
+            given.add(outcome.job_id)
+            yield outcome
+
+
+def _ended(session: Session, jobs: list[str], given: set[str]) -> Iterator[Outcome]:
+    """The outcomes of jobs that have ended, without those that were given."""
+    for start in range(0, len(jobs), LOOKUP_ROWS):
+        page = [job_id for job_id in jobs[start : start + LOOKUP_ROWS] if job_id not in given]
+        rows: list[JobRow | None] = session.store.rows(JOBS, [job_row_key(job_id) for job_id in page])
+        for job_id, row in zip(page, rows, strict=True):
+            if row is not None and row.finished:
+                yield _outcome_of(job_id, row)
+
+
+def _outcome_of(job_id: str, row: JobRow) -> Outcome:
+    held = row.artifact if row.home else None
+    return Outcome(
+        job_id=job_id,
+        work_id=row.work_id,
+        work=row.work,
+        label=row.label,
+        state=row.state,
+        generation=row.generation,
+        reason=row.reason,
+        source=held.source if held else "",
+        pdf_url=held.pdf_url if held else "",
+        sha256=held.sha256 if held else "",
+        path=Objects.relative_path(held.sha256) if held else "",
+        bytes=held.bytes if held else 0,
+        attempts=row.attempts,
+        title_check=held.title_check if held else "",
+    )
 
 
 def _several(works: Iterable[str | Work]) -> Iterable[str | Work]:

@@ -3,6 +3,9 @@
 For each part: structure check, a look whether its text is the work's, fsync, atomic rename to the name of its
 hash; then one fsync of each folder for the whole batch, and only then the word to the resolver, who writes it
 into the log.
+
+An object that is there already is read before it counts. One that rotted is replaced by whoever has its
+bytes: the name is the hash, so nobody can put others there. Whoever has none of its own is told to get them.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import msgspec
 
 from ..config.settings import Download
 from ..store.disk_faults import storage_faults
-from ..store.objects import CHUNK_BYTES, Objects, Part, md5_file
+from ..store.objects import CHUNK_BYTES, OBJECT_DAMAGED, Objects, Part, md5_file
 from ..store.proof import prove
 from ..store.title_check import check_title
 from .directory import Directory
@@ -27,6 +30,8 @@ OTHER_ARTICLE = "other_article"
 """The reason of bytes whose text is that of another work."""
 PART_BUSY = "part_busy"
 """The reason of a part that another process holds."""
+PART_CHANGED = "part_changed"
+"""The reason of a part whose bytes are not, or no longer, those that were streamed."""
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -36,6 +41,8 @@ class Placed(msgspec.Struct, frozen=True):
     proof: str = ""
     refused: str = ""
     title_check: str = ""
+    damage: str = ""
+    """What is wrong with the object that was there: it was replaced, unless this was refused."""
     fault: BaseException | None = None
 
 
@@ -77,20 +84,35 @@ class Finalizer(Actor):
 
     def _place(self, asked: Finalize) -> Placed:
         """Prove and rename one part; runs on the pool."""
-        if self._objects.has(asked.sha256, asked.bytes) and self._objects.verify(asked.sha256):
+        damage = self._objects.damage(asked.sha256, asked.bytes)
+        if not damage:
             return self._already_there(asked)
+        if asked.held:
+            return Placed(asked, refused=OBJECT_DAMAGED, damage=damage)
         part = self._part(asked)
         if part is None:
             return Placed(asked, refused=PART_BUSY)
+        if part.sha256() != asked.sha256:
+            return self._without_bytes(asked, part, damage)
         proof = prove(part.path, length=asked.bytes, bytes_min=self._bounds.bytes_min)
-        refused = proof.reason or self._mismatch(part, asked)
+        refused = proof.reason or _md5_mismatch(part.path, asked)
         shown = "" if refused else _title_check(part.path, asked)
         refused = refused or _other(shown, asked)
         if refused:
             part.discard()
             return Placed(asked, refused=refused)
         self._objects.finalise(part)
-        return Placed(asked, proof=proof.level, title_check=shown)
+        replaced = "" if damage == "missing" else damage
+        return Placed(asked, proof=proof.level, title_check=shown, damage=replaced)
+
+    def _without_bytes(self, asked: Finalize, part: Part, damage: str) -> Placed:
+        """What is on our disk are not the bytes that were streamed, which says nothing of what was sent."""
+        part.discard()
+        if not self._objects.damage(asked.sha256, asked.bytes):
+            return self._already_there(asked)  # the owner before gave them their name since we looked
+        if damage == "missing":
+            return Placed(asked, refused=PART_CHANGED)
+        return Placed(asked, refused=OBJECT_DAMAGED, damage=damage)
 
     def _part(self, asked: Finalize) -> Part | None:
         """The part, for us alone; None while another process holds it and it cannot be copied.
@@ -117,16 +139,12 @@ class Finalizer(Actor):
         refused = proof.reason or _md5_mismatch(path, asked)
         shown = "" if refused else _title_check(path, asked)
         refused = refused or _other(shown, asked)
-        part = self._objects.open_part(asked.job_id, asked.part_epoch)
+        part = None if asked.held else self._objects.open_part(asked.job_id, asked.part_epoch)
         if part is not None:
             part.discard()
         if not refused:
             self._objects.adopt(asked.sha256)
         return Placed(asked, proof=proof.level, refused=refused, title_check=shown)
-
-    def _mismatch(self, part: Part, asked: Finalize) -> str:
-        """Why the bytes on the disk are not the ones that were asked for."""
-        return "part_changed" if part.sha256() != asked.sha256 else _md5_mismatch(part.path, asked)
 
     def _confirm(self, placed: list[Placed]) -> None:
         for one in placed:
@@ -168,5 +186,7 @@ def _other(shown: str, asked: Finalize) -> str:
 def _answer(one: Placed) -> Stored | NotStored:
     asked = one.asked
     if one.refused:
-        return NotStored(asked.job_id, asked.epoch, one.refused)
-    return Stored(asked.job_id, asked.epoch, asked.sha256, asked.bytes, one.proof, one.title_check)
+        return NotStored(asked.job_id, asked.epoch, one.refused, one.damage)
+    return Stored(
+        asked.job_id, asked.epoch, asked.sha256, asked.bytes, one.proof, one.title_check, one.damage
+    )

@@ -1,4 +1,7 @@
-"""Asking the finalizer: for bytes that were streamed, and for bytes that the library holds already."""
+"""Asking the finalizer: for bytes that were streamed, and for bytes that the library holds already.
+
+Held bytes are read before they count: a file of the right name and size may have rotted since.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from ..events.facts import Artifact, Event
 from .desk import Desk
 from .job_in_hand import JobInHand, TurnInHand, Winner, host_of
 from .messages import Finalize
+from .sources.finding import Candidate
 
 
 class Finalizing:
@@ -24,18 +28,32 @@ class Finalizing:
         events.append(job.begin("FINALIZE", {"sha256": winner.sha256}))
         self._desk.commit(job, events, lambda: self._tell_finalizer(job, winner))
 
-    def held_by_another(self, job: JobInHand, turn: TurnInHand, held: Artifact, events: list[Event]) -> None:
-        """A candidate's URL led another work to bytes that are held: take them, or have their text looked at.
+    def held_for_work(self, job: JobInHand) -> bool:
+        """An identifier leads to what is held for another job: have that looked at; no where none does.
+
+        It is a read and no effect, so nothing of it is written; whoever takes the job over looks again.
+        """
+        held = self._desk.holdings.of_work(job.work, besides=job.job_id, damaged=job.damaged)
+        if held is None or self._desk.refuses(held):
+            return False
+        job.winner = Winner("", held.pdf_url, held.sha256, held.bytes, job.epoch, held=held)
+        self.look_again(job, job.winner)
+        return True
+
+    def look_again(self, job: JobInHand, winner: Winner) -> None:
+        """Ask for what has no op of its own."""
+        job.finalize_asked_ms = self._desk.now_ms()
+        self._tell_finalizer(job, winner)
+
+    def held_by_another(
+        self, job: JobInHand, turn: TurnInHand, candidate: Candidate, held: Artifact, events: list[Event]
+    ) -> None:
+        """A candidate's URL led another work to bytes that are held: have them, and their text, looked at.
 
         Two works that lead to one PDF are a hint that it is the wrong one for one of them, so it is not
         enough that the bytes were right for the other. The look costs no network; the turn is the
         front-runner meanwhile, as if it streamed.
         """
-        if self._desk.settings.verify.title == "off":
-            if events:
-                self._desk.commit(job, events)
-            self._desk.skip_duplicate(job, held)
-            return
         cancels = job.machine.fronted(turn.id.source, turn.id.attempt, self._desk.now_ms())
         if job.machine.front != turn.id.source:  # it was beaten: its cancel is on the way
             if events:
@@ -51,6 +69,7 @@ class Finalizing:
             host=host_of(held.pdf_url),
             turn=turn,
             held=held,
+            candidate=candidate,
         )
         self._desk.do(job, cancels, [])
         self.finalize(job, events)
@@ -65,7 +84,8 @@ class Finalizing:
                 winner.sha256,
                 winner.bytes,
                 winner.md5,
-                title_of=None if verify == "off" else job.work,
+                title_of=None if verify == "off" or winner.before_turns else job.work,
                 refuse_other=verify == "fail",
+                held=winner.held is not None,
             )
         )

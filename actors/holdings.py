@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from ..config.settings import Rollout
 from ..events.facts import Artifact
@@ -23,7 +23,11 @@ def inside_rollout(rollout: Rollout, job_id: str) -> bool:
 
 
 class Holdings:
-    """The finished jobs of a library, by what leads to their objects."""
+    """The finished jobs of a library, by what leads to their objects.
+
+    What is given here is what the log says, and that a file of its size is there: whether that is whole, the
+    finalizer tells, who reads it.
+    """
 
     def __init__(self, store: EventStore, objects: Objects) -> None:
         self._store = store
@@ -32,16 +36,19 @@ class Holdings:
     def __repr__(self) -> str:
         return f"<Holdings of {self._objects!r}>"
 
-    def of_work(self, work: Work, *, besides: str) -> Artifact | None:
-        """The artifact that one of the work's identifiers leads to, if its object is on disk."""
+    def of_work(self, work: Work, *, besides: str, damaged: Container[str] = ()) -> Artifact | None:
+        """The artifact that one of the work's identifiers leads to, if its object is on disk.
+
+        ``damaged`` are hashes of objects that are not to be trusted.
+        """
         for scheme, value in work.identifiers():
             for holder, row in self._holders(scheme, value):
-                if holder != besides and self._on_disk(row.artifact):
+                if holder != besides and self._on_disk(row.artifact, damaged):
                     return row.artifact
         return None
 
-    def of_url(self, url: str) -> Artifact | None:
-        """The artifact that came from a URL.
+    def of_url(self, url: str, *, damaged: Container[str] = ()) -> Artifact | None:
+        """The artifact that came from a URL; ``damaged`` as for ``of_work``.
 
         A URL that holds a key or token names nothing for good, so it never counts as held.
         """
@@ -49,7 +56,7 @@ class Holdings:
         if "REDACTED" in named:
             return None
         for _, row in self._holders("url", named):
-            if self._on_disk(row.artifact):
+            if self._on_disk(row.artifact, damaged):
                 return row.artifact
         return None
 
@@ -62,8 +69,10 @@ class Holdings:
         """Where an object lies, relative to the library."""
         return self._objects.relative_path(sha256)
 
-    def _on_disk(self, artifact: Artifact | None) -> bool:
-        return artifact is not None and self._objects.has(artifact.sha256, artifact.bytes)
+    def _on_disk(self, artifact: Artifact | None, damaged: Container[str]) -> bool:
+        if artifact is None or artifact.sha256 in damaged:
+            return False
+        return self._objects.has(artifact.sha256, artifact.bytes)
 
     def _holders(self, scheme: str, value: str) -> Iterable[tuple[str, JobRow]]:
         entries = self._store.scan(HOLDINGS, holding_prefix(scheme, value), limit=LOOK_AT_MAX)

@@ -24,9 +24,12 @@ from ..events.facts import (
     OpKind,
     Value,
 )
+from ..events.fallback_plan import Plan
 from ..events.job import ORDER, JobRow, State, check_step
 from ..events.keys import ARTIFACT, canonical_url, op_key
+from ..store.objects import OBJECT_DAMAGED
 from .messages import Salvage, TurnId
+from .sources.arxiv import paper_at_arxiv
 from .sources.finding import Candidate
 from .web.exchange import Answer
 from .web.redaction import redact_url
@@ -38,7 +41,7 @@ PAGES_BYTES_MAX = 4 << 20
 SEEN_MAX = 24
 """URLs that are handed on."""
 
-OUR_DISK = frozenset({"part_changed", "part_busy"})
+OUR_DISK = frozenset({"part_changed", "part_busy", OBJECT_DAMAGED})
 """Reasons of a refusal that say nothing of what was sent."""
 OWNER_GONE = "owner_gone"
 """The reason of an op that was found in flight when its owner was gone."""
@@ -112,6 +115,14 @@ def dressed(candidate: Candidate) -> bool:
     return bool(candidate.referer or candidate.cookies)
 
 
+def answer_id(job_id: str, url: str, *, generation: int) -> str:
+    """The op whose final answer is a URL's as well: its own, or the one of all URLs of a paper at arXiv.
+
+    Of bytes that were refused nothing follows for the other URLs: they may have been cut on the way.
+    """
+    return op_key("HEAD", job_id, url=paper_at_arxiv(url) or url, generation=generation)
+
+
 @dataclass
 class TurnInHand:
     """One source's turn."""
@@ -167,6 +178,13 @@ class Winner:
     """None where a dead owner had streamed them."""
     held: Artifact | None = None
     """What the library holds of them for another work; nothing is streamed then."""
+    candidate: Candidate | None = None
+    """What names the held bytes' URL: it is opened after all when they turn out to be damaged."""
+
+    @property
+    def before_turns(self) -> bool:
+        """Whether held bytes were found at the take-up: no op stands for the look at them."""
+        return self.held is not None and self.turn is None
 
     @classmethod
     def salvaged(cls, salvage: Salvage) -> Winner:
@@ -185,7 +203,7 @@ class Winner:
 class JobInHand:
     """A job that this worker holds under one epoch."""
 
-    def __init__(self, job_id: str, row: JobRow, plan: fallback.Plan, *, now_ms: int) -> None:
+    def __init__(self, job_id: str, row: JobRow, plan: Plan, *, now_ms: int) -> None:
         self.job_id = job_id
         self.epoch = row.epoch
         self.generation = row.generation
@@ -193,12 +211,16 @@ class JobInHand:
         self.work = row.work
         self.state = row.state
         self.cause = 0
+        self.resolving = False
+        """Its resolution was begun under this epoch, and has an end to come."""
         self.taken_ms = now_ms
         self.machine = _machine(row, plan, now_ms)
         self.turns: dict[str, TurnInHand] = {}
-        self.answered: dict[str, Answered] = _answered(row.ops)
+        self.answered: dict[str, Answered] = _answered(row.ops, job_id)
         self.winner: Winner | None = None
         self.finalize_asked_ms = 0
+        self.damaged: set[str] = set()
+        """Hashes of objects that were found damaged: what is held under them counts for nothing."""
         self.pages: deque[Answer] = deque()
         self.seen: dict[str, None] = {}
         self._seen_recorded = 0
@@ -269,6 +291,7 @@ class JobInHand:
 
     def resolution(self) -> OperationStarted:
         """The intent to resolve this generation."""
+        self.resolving = True
         return self.begin("RESOLUTION", {"generation": self.generation})
 
     def resolved(self, code: OpCode, reason: str, now_ms: int) -> OperationCompleted:
@@ -372,7 +395,7 @@ class JobInHand:
         )
 
 
-def _answered(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
+def _answered(ops: ledger.Ops[OpKind], job_id: str) -> dict[str, Answered]:
     """The final answers in the ledger; a page that was to be read on died with its reader: ask anew."""
     refused = {
         str(op.about["sha256"]): str(op.result.get("reason", ""))
@@ -384,7 +407,13 @@ def _answered(ops: ledger.Ops[OpKind]) -> dict[str, Answered]:
         for _, op in ledger.of_kind(ops, "STREAM")
         if (sha256 := str(op.result.get("sha256", ""))) in refused and not op.about["range_start"]
     }
-    return {**_misses(ops), **_refusals(ops, bad)}
+    misses = _misses(ops)
+    papers = {
+        answer_id(job_id, str(op.about["url"]), generation=int(op.about["generation"])): misses[op_id]
+        for op_id, op in ledger.of_kind(ops, "HEAD")
+        if op_id in misses and paper_at_arxiv(str(op.about["url"]))
+    }
+    return {**papers, **misses, **_refusals(ops, bad)}
 
 
 def _refusals(ops: ledger.Ops[OpKind], bad: dict[str, str]) -> dict[str, Answered]:
@@ -416,7 +445,7 @@ def _seen(ops: ledger.Ops[OpKind]) -> list[str]:
     return [url for url in met if "REDACTED" not in url]
 
 
-def _machine(row: JobRow, plan: fallback.Plan, now_ms: int) -> fallback.Fallback:
+def _machine(row: JobRow, plan: Plan, now_ms: int) -> fallback.Fallback:
     """The machine as the ledger left it: turns with a result are over, abandoned ones are to come."""
     ended: dict[str, fallback.Ended] = {}
     turns = ledger.of_kind(row.ops, "FALLBACK")

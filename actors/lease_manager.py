@@ -46,7 +46,7 @@ PAGE = 64
 STEP_NS = NANOSECONDS
 """The wall clock was set back when it lost more than this against the boot clock between two looks."""
 POISON = "poison"
-"""The reason of a job that killed its worker while nothing ran beside it."""
+"""The reason of a job that killed its worker while nothing ran beside it, and had done nothing new there."""
 
 
 class Poll:
@@ -224,7 +224,9 @@ class LeaseManager(Actor):
         offline, rollout = self._settings.web.offline, self._settings.fallback.rollout
         for _, key in self._entries(WAITING, list_prefix(list_id) + PARKED_NS.to_bytes(8, "big")):
             for job_id, row in self._row(key):
-                if inside_rollout(rollout, job_id) and not (row.reason == "offline" and offline):
+                # The walk takes minutes: another worker may have taken the job up since its entry was read.
+                held_back = row.lease is None and row.not_before_ns >= PARKED_NS
+                if held_back and inside_rollout(rollout, job_id) and not (row.reason == "offline" and offline):
                     yield job_id, row
 
     def _entries(self, index: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -277,7 +279,8 @@ class LeaseManager(Actor):
         until = self._clock.boot_ns() + int(self._settings.lease.ttl_s * NANOSECONDS)
         dead = row.lease.worker if row.lease is not None else ""
         leased = JobLeased(self._worker, until, self._clock.boot_id, bool(dead), lonely)
-        if row.lease is not None and row.lease.alone:
+        # What it did while alone clears it: its deaths before that count no more.
+        if row.lease is not None and row.lease.alone and self._lonely(row):
             failed = JobStateChanged(row.state, State.FAILED, POISON)
             return Grant(row, (leased, failed, LeaseReleased(POISON)), dead, lonely, doomed=True)
         return Grant(row, (leased,), dead, lonely)

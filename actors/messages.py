@@ -249,6 +249,8 @@ class Finalize(Message, frozen=True):
     """The work whose DOI or title the text must show; None where nobody wants to know."""
     refuse_other: bool = False
     """Whether bytes that are another article's are not stored."""
+    held: bool = False
+    """Nothing was streamed: only an object that is there, and whole, will do."""
 
 
 class Stored(Message, frozen=True):
@@ -261,11 +263,15 @@ class Stored(Message, frozen=True):
     proof: str
     title_check: str = ""
     """What the text shows of the work; ``""`` where nobody asked."""
+    healed: str = ""
+    """What was wrong with the object that they replaced; ``""`` where they replaced none."""
 
 
 class NotStored(Message, frozen=True):
-    """The bytes are no paper."""
+    """The bytes are no paper, or are there no more."""
 
     job_id: str
     epoch: int
     reason: str
+    damage: str = ""
+    """What is wrong with their object, where the reason is that."""

@@ -22,7 +22,7 @@ from ..events.record import Recorded
 from ..store.interface import EventStore
 from .sources.finding import json_object
 from .web.exchange import Answer, Request
-from .web.redaction import redact_text
+from .web.redaction import REDACTED, redact_text, redact_url
 
 SERVICE = "OpenAlex"
 QUERY_PREFIX = "query/"
@@ -97,7 +97,7 @@ def query_of(text: str) -> Query:
     if re.match(r"https?://", text, re.IGNORECASE) or re.match(r"\??(?:filter|search)=", text):
         query = _of_parameters(text)
     elif not _FILTER.fullmatch(text):
-        raise UsageError(f"--openalex {text[:120]!r}: a filter is name:value, {_EXAMPLE}")
+        raise UsageError(f"--openalex {_shown(text)!r}: a filter is name:value, {_EXAMPLE}")
     if len(query.text) > QUERY_CHARS_MAX or not query.text.isprintable():
         raise UsageError(f"--openalex: at most {QUERY_CHARS_MAX} characters on one line, {_EXAMPLE}")
     return query
@@ -108,19 +108,23 @@ def _of_parameters(text: str) -> Query:
     try:
         parts = urlsplit(text if is_url else "?" + text.lstrip("?"))
     except ValueError:
-        raise UsageError(f"--openalex {redact_text(text)[:120]!r}: is no address, {_EXAMPLE}") from None
+        raise UsageError(f"--openalex {_shown(text)!r}: is no address, {_EXAMPLE}") from None
     if is_url and parts.path.rstrip("/").rpartition("/")[2] != "works":
-        raise UsageError(
-            f"--openalex {redact_text(text)[:120]}: lists no works; its path should end with /works"
-        )
+        raise UsageError(f"--openalex {_shown(text)}: lists no works; its path should end with /works")
     given = parse_qs(parts.query)
     if len(given.get("search", [])) > 1:
-        raise UsageError(f"--openalex {redact_text(text)[:120]}: search= stands there twice; give one")
-    filters = ",".join(one.strip() for one in given.get("filter", []))  # all of them hold, as one list does
+        raise UsageError(f"--openalex {_shown(text)}: search= stands there twice; give one")
+    named = (one.strip(" ,") for one in given.get("filter", []))
+    filters = ",".join(filter(None, named))  # all of them hold, as those of one filter= do
     query = Query(filters, given.get("search", [""])[0].strip())
     if not query.text:
-        raise UsageError(f"--openalex {redact_text(text)[:120]}: has neither filter= nor search=")
+        raise UsageError(f"--openalex {_shown(text)}: has neither filter= nor search=")
     return query
+
+
+def _shown(text: str) -> str:
+    """What a user gave, for a message: an address that lacks its scheme may hold a key as well."""
+    return (redact_text(text) if "://" in text else redact_url(text))[:120]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -151,11 +155,15 @@ def page_of(answer: Answer) -> Page | str:
     return Page(works, cursor if cursor and works else "", counted)
 
 
-def said_by(answer: Answer) -> str:
-    """The service's own words in an answer that is no success; its status where it has none."""
+def said_by(answer: Answer, *, secret: str = "") -> str:
+    """The service's own words in an answer that is no success; its status where it has none.
+
+    ``secret``: the key that was sent, which the service may name in so many words.
+    """
     record = json_object(answer.body)
     words = [record.get(name) for name in ("error", "message")] if isinstance(record, dict) else []
     said = ": ".join(" ".join(word.split()).rstrip(".") for word in words if isinstance(word, str))
+    said = said.replace(secret, REDACTED) if secret else said
     return redact_text(said)[:SAID_CHARS_MAX] or f"HTTP {answer.status} without a word"
 
 

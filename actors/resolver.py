@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..config.settings import Quire
-from ..events.facts import Event, JobWaiting, LeaseReleased
-from ..events.job import State
+from ..events.facts import JobWaiting, LeaseReleased
 from ..events.projections import PARKED_NS
 from .desk import Desk
 from .directory import Directory
 from .holdings import Holdings, inside_rollout
-from .job_in_hand import JobInHand, Winner
+from .job_in_hand import JobInHand
 from .messages import (
     AdapterRestarted,
     CancelTurn,
@@ -126,17 +125,7 @@ class Resolver(Actor):
         if not inside_rollout(desk.settings.fallback.rollout, job.job_id):
             desk.let_go(job, [JobWaiting("rollout", PARKED_NS), LeaseReleased("rollout")])
             return
-        if job.state in (State.PLANNED, State.LEASED):
-            held = desk.holdings.of_work(job.work, besides=job.job_id)
-            if held is not None and not desk.refuses(held):
-                desk.skip_duplicate(job, held)
-                return
-        events: list[Event] = [*job.step(State.LEASED), job.resolution()]
-        if message.salvage is not None:
-            job.winner = Winner.salvaged(message.salvage)
-            self._storing.finalize(job, events)
-        else:
-            desk.advance(job, events)
+        self._storing.take_up(job, message.salvage)
 
     def _lost(self, message: Lost) -> None:
         job = self._desk.jobs.get(message.job_id)
@@ -147,7 +136,8 @@ class Resolver(Actor):
         self._scheduler.later(TICK_S, lambda: self.me.tell(Tick()))
         now = self._desk.now_ms()
         for job in list(self._desk.jobs.values()):
-            commands = [] if job.letting_go else job.machine.tick(now)
+            waits_for_disk = job.winner is not None and job.winner.turn is None
+            commands = [] if job.letting_go or waits_for_disk else job.machine.tick(now)
             if commands:
                 self._desk.do(job, commands, [])
         self._storing.ask_again_for_stale(now)

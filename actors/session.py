@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.settings import Quire
-from ..errors import InvariantError, QuireError, UsageError
+from ..errors import QuireError, UsageError
 from ..events.facts import AnyEvent, LeaseReleased, LibraryCreated, RunFinished, RunStarted
 from ..events.job import stream_of
+from ..events.keys import job_key
 from ..events.projections import (
     EVERYTHING,
     JOBS,
@@ -35,16 +36,19 @@ from ..store.lmdb_store import LmdbStore
 from ..version import VERSION
 from .admission import admitted, check_list_id
 from .directory import Directory
-from .messages import Came, ChunkPlanned, Drain, Idle, PlanChunk, Work
+from .errands import Errands
+from .messages import Came, Drain, PlanChunk, Work
 from .outcome import Outcome, Planned, Wanted
 from .runtime.journal import Append
 from .runtime.mailbox import AskTimeoutError
 from .runtime.ports import Cancel, Clock, Random, Scheduler, SystemClock, SystemRandom, stand_by
 from .runtime.scheduler import ThreadScheduler
 from .runtime.system import System
+from .seen import SeenKeys
 from .staff import Staff
 from .web.cache_store import CacheStore
 from .web.client import WebClient
+from .web.client_settings import ClientSettings
 from .web.exchange import Answer, Request
 from .web.slot_table import SlotTable
 
@@ -62,7 +66,26 @@ STOP_S = 10.0
 
 
 class Session:
-    """One worker in one process; use it as a context manager."""
+    """One worker in one process; use it as a context manager.
+
+    It opens the library (made where there is none) and starts the actors.
+
+    Args:
+        settings: all settings, as ``quire.config.loader`` gives them.
+        inputs: names of the lists that are worked on; they are written into the log.
+        list_id: the id that their works are planned under; written into the log.
+        clock: the clock port.
+        random: the chance port.
+        scheduler: the port that runs everything.
+        transport: the wire of the web port, in place of sockets.
+        open_store: gives the log of a library for a run id, in place of LMDB's.
+        process_id: what the log calls this process; the system's own id where left out.
+
+    Raises:
+        UsageError: the folder is no library, or one of the other kind (rehearsal or real).
+        EnvironmentFault: the library cannot be opened or written here.
+        DamagedError: the log cannot be read.
+    """
 
     def __init__(
         self,
@@ -77,55 +100,21 @@ class Session:
         open_store: Callable[[Library, str], EventStore] | None = None,
         process_id: int | None = None,
     ) -> None:
-        """Open the library (made where there is none) and start the actors.
-
-        Args:
-            settings: all settings, as ``quire.config.loader`` gives them.
-            inputs: names of the lists that are worked on; they are written into the log.
-            list_id: the id that their works are planned under; written into the log.
-            clock: the clock port.
-            random: the chance port.
-            scheduler: the port that runs everything.
-            transport: the wire of the web port, in place of sockets.
-            open_store: gives the log of a library for a run id, in place of LMDB's.
-            process_id: what the log calls this process; the system's own id where left out.
-
-        Raises:
-            UsageError: the folder is no library, or one of the other kind (rehearsal or real).
-            EnvironmentFault: the library cannot be opened or written here.
-            DamagedError: the log cannot be read.
-        """
         self.settings = settings
         self.clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self.run_id = self._random.uuid()
         self.worker = self._random.uuid()
         self._scheduler = scheduler or ThreadScheduler(disk_threads=settings.download.disk_threads)
-        # What the planner and the lease manager tell; None stands for the fault that ended the session.
-        self._plans: queue.SimpleQueue[ChunkPlanned | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Came | Idle | None] = queue.SimpleQueue()
-        self._errand = 0
+        self._transport = transport
+        self._errands = Errands(self._scheduler)
         self._interrupted = False
-        self._fault: QuireError | None = None
         self._begun_ns = self.clock.boot_ns()
         self._closed = False
-        self._transport = transport
-        self._process_id = os.getpid() if process_id is None else process_id
         self.library = Library.open(Path(settings.library), free_space_min=settings.download.free_space_min)
         self.store: EventStore = (open_store or self._lmdb)(self.library, self.run_id)
-        lock: WorkerLock | None = None
-        try:
-            self._claim_library()
-            self._lock = lock = self.library.claim_worker(self.worker)
-            self.library.remove_dead_locks()
-            self._started(inputs, list_id)
-            self._start_actors()
-        except BaseException:
-            self._scheduler.close()
-            self.store.close()
-            if lock is not None:
-                lock.release()
-            raise
+        process_id = os.getpid() if process_id is None else process_id
+        self._begin(RunStarted(self.worker, list_id, inputs, VERSION, process_id))
 
     def __repr__(self) -> str:
         return f"<Session {self.run_id[:8]} on {self.library!r}{' closed' if self._closed else ''}>"
@@ -162,19 +151,23 @@ class Session:
             QuireError: the session had to stop.
         """
         check_list_id(list_id)
-        self._errand += 1
+        errand = self._errands.begin()
         since = self.store.head().position if since is None else since
         total = Planned()
         ahead = 0
+        # A repeat counts as one wherever it stands: the planner itself sees only its chunk, and the log.
+        seen = SeenKeys()
         works = map(admitted, wanted)
         while chunk := tuple(islice(works, CHUNK_WORKS)):
-            self._to.planner.tell(PlanChunk(chunk, list_id, retry_failed, since, self._errand))
+            first = tuple(one for one in chunk if seen.is_new(job_key(one.work)))
+            total = _sum(total, Planned(works=len(chunk) - len(first), doubled=len(chunk) - len(first)))
+            self._to.planner.tell(PlanChunk(first, list_id, retry_failed, since, errand))
             ahead += 1
             if ahead >= CHUNKS_AHEAD:
-                total = _sum(total, self._planned())
+                total = _sum(total, self._errands.planned(errand))
                 ahead -= 1
         for _ in range(ahead):
-            total = _sum(total, self._planned())
+            total = _sum(total, self._errands.planned(errand))
         return total
 
     def work(self, list_id: str = EVERYTHING) -> Iterator[Outcome]:
@@ -189,17 +182,11 @@ class Session:
         check_list_id(list_id)
         if self._interrupted:
             return
-        self._errand += 1
-        errand = self._errand
+        errand = self._errands.begin()
         self._to.leases.tell(Work(list_id, errand))
         if self._interrupted:  # a signal between the two: its word was overtaken
             self._to.leases.tell(Drain())
-        while True:
-            told: Came | Idle = self._next(self._outcomes)
-            if told.errand != errand:
-                continue  # of an iteration that was left early
-            if isinstance(told, Idle):
-                return
+        while isinstance(told := self._errands.came(errand), Came):
             yield told.outcome
 
     def interrupt(self) -> None:
@@ -222,7 +209,7 @@ class Session:
         try:
             self._to.journal.ask(Append(Batch(stream, (event,)), None), timeout_s=RECORD_S)
         except QuireError as error:
-            raise self._fault or error from error
+            raise self._errands.fault or error from error
 
     def every(self, interval_s: float, call: Callable[[], None]) -> Cancel:
         """Make a short call, which must not block, every ``interval_s`` seconds until it is cancelled."""
@@ -247,7 +234,7 @@ class Session:
             [to.reconciler, to.finalizer, to.breakers],
         ]
         self._system.stop(phases, timeout_s=STOP_S)
-        if self._fault is None and self._finished():
+        if self._errands.fault is None and self._finished():
             self._release_leases()
         late = self._system.stop([[to.journal]], timeout_s=STOP_S)
         closed = threading.Event()
@@ -260,8 +247,25 @@ class Session:
 
     # Inside
 
+    def _begin(self, started: RunStarted) -> None:
+        """Claim the library, say in its log that the run began, start the actors; or let go of everything."""
+        lock: WorkerLock | None = None
+        try:
+            self._claim_library()
+            self._lock = lock = self.library.claim_worker(self.worker)
+            self.library.remove_dead_locks()
+            self.store.append([Batch(RUN_PREFIX + self.run_id, (started,), expected_version=0)])
+            self._start_actors()
+        except BaseException:
+            self._scheduler.close()
+            self.store.close()
+            if lock is not None:
+                lock.release()
+            raise
+
     def _lmdb(self, library: Library, run_id: str) -> EventStore:
         map_size = self.settings.store.map_size
+        library.refuse_lost_log()
         return LmdbStore(library.events, QUIRE, run_id=run_id, clock=self.clock, map_size=map_size)
 
     def _claim_library(self) -> None:
@@ -278,10 +282,6 @@ class Session:
                 f"{self.library.path} is {kinds[row.rehearsal]}, and this run is "
                 f"{'a rehearsal' if rehearsal else 'real'}: name another folder with --library"
             )
-
-    def _started(self, inputs: tuple[str, ...], list_id: str) -> None:
-        event = RunStarted(self.worker, list_id, inputs, VERSION, self._process_id)
-        self.store.append([Batch(RUN_PREFIX + self.run_id, (event,), expected_version=0)])
 
     def _finished(self) -> bool:
         """Record the end of the run; False where the journal, or this whole process, stood still too long."""
@@ -308,7 +308,7 @@ class Session:
         return {"requests": web.requests, "bytes": web.bytes, "retries": web.retries}
 
     def _start_actors(self) -> None:
-        self._system = System(scheduler=self._scheduler, clock=self.clock, on_fatal=self._fatal)
+        self._system = System(scheduler=self._scheduler, clock=self.clock, on_fatal=self._errands.fail)
         self._slots = SlotTable(self.library.workers / "limits", boot_id=self.clock.boot_id)
         self._to = Directory()
         self._web = self._web_client()
@@ -325,17 +325,14 @@ class Session:
             self._system,
             worker=self.worker,
             run_id=self.run_id,
-            plans=self._plans.put,
-            outcomes=self._outcomes.put,
+            plans=self._errands.plans.put,
+            outcomes=self._errands.outcomes.put,
         )
 
     def _web_client(self) -> WebClient:
         settings = self.settings
         return WebClient(
-            settings.web,
-            thresholds=settings.fallback.thresholds,
-            gates=settings.fallback.gates,
-            download=settings.download,
+            ClientSettings.of(settings),
             clock=self.clock,
             random=self._random,
             scheduler=self._scheduler,
@@ -349,31 +346,6 @@ class Session:
             ),
             transport=self._transport,
         )
-
-    def _fatal(self, name: str, error: BaseException) -> None:
-        """An actor failed for good: whoever waits for outcomes is told, and the session ends."""
-        if not isinstance(error, QuireError):
-            fault: QuireError = InvariantError(f"a defect of quire: the {name} failed for good: {error!r}")
-            fault.__cause__ = error
-        else:
-            fault = error
-        self._fault = self._fault or fault
-        self._plans.put(None)
-        self._outcomes.put(None)
-
-    def _next(self, mail: queue.SimpleQueue[Any]) -> Any:
-        """What is told next; a session that had to stop says so each time that it is asked."""
-        stand_by(self._scheduler, lambda: self._fault is not None or not mail.empty(), timeout_s=None)
-        told = None if self._fault else mail.get()
-        if told is None:
-            raise self._fault or InvariantError("a session without a fault was told that it has one")
-        return told
-
-    def _planned(self) -> Planned:
-        while True:
-            told: ChunkPlanned = self._next(self._plans)
-            if told.errand == self._errand:
-                return told.planned
 
 
 class Every:

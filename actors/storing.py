@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import InvariantError
-from ..events.facts import Artifact, Event, LeaseReleased
+from ..events.facts import Artifact, Event, LeaseReleased, OpCode
 from ..events.job import State
 from ..events.keys import op_key
+from ..store.objects import OBJECT_DAMAGED
 from .desk import Desk
 from .finalizer import OTHER_ARTICLE
 from .finalizing import Finalizing
-from .job_in_hand import JobInHand, Miss, Winner, host_of, public_url
-from .messages import EndTurn, NotStored, Stored, Streamed
+from .job_in_hand import OUR_DISK, JobInHand, Miss, TurnInHand, Winner, host_of, public_url
+from .messages import EndTurn, NotStored, Salvage, Stored, Streamed
 from .turns import Turns
 
 
@@ -23,6 +24,17 @@ class Storing:
         self._desk = desk
         self._turns = turns
         self._finalizing = Finalizing(desk)
+
+    def take_up(self, job: JobInHand, salvage: Salvage | None) -> None:
+        """Begin: with what is held of the work, else a dead owner's bytes, else its first source."""
+        if job.state in (State.PLANNED, State.LEASED) and self._finalizing.held_for_work(job):
+            return
+        events: list[Event] = [*job.step(State.LEASED), job.resolution()]
+        if salvage is not None:
+            job.winner = Winner.salvaged(salvage)
+            self.finalize(job, events)
+        else:
+            self._desk.advance(job, events)
 
     def streamed(self, message: Streamed) -> None:
         """The bytes are in their part: have them proved and put in place."""
@@ -63,7 +75,11 @@ class Storing:
         stale_ms = self._desk.settings.ops.stale_after_s * 1000
         for job in self._desk.jobs.values():
             winner = job.winner
-            if winner and not job.letting_go and now_ms - job.finalize_asked_ms > stale_ms:
+            if not winner or job.letting_go or now_ms - job.finalize_asked_ms <= stale_ms:
+                continue
+            if winner.before_turns:
+                self._finalizing.look_again(job, winner)
+            else:
                 op_id = op_key("FINALIZE", job.job_id, sha256=winner.sha256)
                 self.finalize(job, [job.end(op_id, "FINALIZE", "ABANDONED", reason="stale")])
 
@@ -73,16 +89,19 @@ class Storing:
         if job is None or job.epoch != message.epoch or job.letting_go or job.winner is None:
             return
         winner, now = job.winner, self._desk.now_ms()
+        if winner.held is not None and winner.before_turns:
+            job.winner = None
+            self._desk.skip_duplicate(job, winner.held)
+            return
         op_id = op_key("FINALIZE", job.job_id, sha256=message.sha256)
+        proof, shown, healed = message.proof, message.title_check, message.healed
         events: list[Event] = [
-            job.end(op_id, "FINALIZE", "OK", proof=message.proof, title_check=message.title_check)
+            job.end(op_id, "FINALIZE", "OK", proof=proof, title_check=shown, healed=healed)
         ]
         if winner.held is not None:
             job.winner = None
             self._desk.commit(job, events)
-            self._desk.skip_duplicate(
-                job, msgspec.structs.replace(winner.held, title_check=message.title_check)
-            )
+            self._desk.skip_duplicate(job, msgspec.structs.replace(winner.held, title_check=shown))
             return
         artifact = Artifact(
             message.sha256,
@@ -92,7 +111,9 @@ class Storing:
             message.proof,
             message.title_check,
         )
-        if job.state is not State.FINALIZED:
+        # A dead owner's object that was damaged since may have come again as another: the end names it.
+        told_late = artifact if job.state is State.FINALIZED else None
+        if told_late is None:
             events += [*job.step(State.STREAMING), *job.step(State.FINALIZED, artifact=artifact)]
         if winner.turn is not None:
             job.machine.stored(winner.source)
@@ -101,7 +122,7 @@ class Storing:
         events += self._desk.ends_of_turns(job, "beaten")
         indexed, final = self._indexed(job, message.sha256)
         events += [*indexed, job.summary("success", "", now), job.resolved("OK", "", now)]
-        events += [*job.step(final), LeaseReleased("done")]
+        events += [*job.step(final, artifact=told_late), LeaseReleased("done")]
         self._desk.let_go(job, events, self._desk.outcome(job, artifact, ""))
 
     def _indexed(self, job: JobInHand, sha256: str) -> tuple[list[Event], State]:
@@ -128,25 +149,40 @@ class Storing:
         return None
 
     def not_stored(self, message: NotStored) -> None:
-        """The bytes are no paper, or another's: the turn goes on."""
+        """The bytes are no paper, or another's, or are there no more: go on without them."""
         job = self._desk.jobs.get(message.job_id)
         if job is None or job.epoch != message.epoch or job.letting_go or job.winner is None:
             return
         winner, job.winner = job.winner, None
+        if winner.held is not None and (winner.before_turns or message.reason == OBJECT_DAMAGED):
+            job.damaged.add(winner.sha256)
+        if winner.before_turns:
+            self.take_up(job, None)
+            return
         op_id = op_key("FINALIZE", job.job_id, sha256=winner.sha256)
-        events: list[Event] = [job.end(op_id, "FINALIZE", "NON_RETRYABLE", reason=message.reason)]
+        # What our own disk did is no result: the same bytes, had once more, are put in place.
+        code: OpCode = "RETRYABLE" if message.reason in OUR_DISK else "NON_RETRYABLE"
+        events: list[Event] = [job.end(op_id, "FINALIZE", code, reason=message.reason, damage=message.damage)]
         turn = winner.turn
         if turn is None or job.turn(turn.id) is None:
             job.refused(winner, message.reason)
             self._desk.advance(job, events)
             return
-        turn.misses.append(Miss("no_pdf", message.reason, *turn.answered_by))
-        if turn.resumed and turn.candidate is not None and message.reason != OTHER_ARTICLE:
-            turn.candidates.appendleft(turn.candidate)  # what was held may be what is wrong: once more, whole
-        elif turn.candidate is not None:
-            self._turns.remember_refusal(job, turn, turn.candidate, message.reason)
+        self._learn(job, turn, winner, message.reason)
         self._desk.do(job, job.machine.broken(winner.source, self._desk.now_ms()), [])
         self._turns.resume_turn(job, turn)
         self._turns.next_candidate(job, turn, events)
         if not job.letting_go:
             self._desk.advance(job)
+
+    def _learn(self, job: JobInHand, turn: TurnInHand, winner: Winner, reason: str) -> None:
+        """Which candidate is opened again, and which never."""
+        if winner.candidate is not None and reason == OBJECT_DAMAGED:
+            turn.tried -= 1
+            turn.candidates.appendleft(winner.candidate)  # nobody was asked yet: now it is
+            return
+        turn.misses.append(Miss("no_pdf", reason, *turn.answered_by))
+        if turn.resumed and turn.candidate is not None and reason != OTHER_ARTICLE:
+            turn.candidates.appendleft(turn.candidate)  # what was held may be what is wrong: once more, whole
+        elif turn.candidate is not None:
+            self._turns.remember_refusal(job, turn, turn.candidate, reason)

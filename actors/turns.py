@@ -13,7 +13,17 @@ from ..events.job import State
 from ..events.keys import op_key
 from .desk import Desk
 from .finalizing import Finalizing
-from .job_in_hand import OUR_DISK, Answered, JobInHand, Miss, TurnInHand, dressed, host_of, public_url
+from .job_in_hand import (
+    OUR_DISK,
+    Answered,
+    JobInHand,
+    Miss,
+    TurnInHand,
+    answer_id,
+    dressed,
+    host_of,
+    public_url,
+)
 from .messages import (
     AdapterRestarted,
     CandidatesFound,
@@ -26,6 +36,7 @@ from .messages import (
     TurnEnded,
     TurnId,
 )
+from .sources.arxiv import paper_at_arxiv
 from .sources.finding import Candidate
 
 LANDING_READER: SourceName = "landing_scrape_pdf"
@@ -84,9 +95,9 @@ class Turns:
         while turn.candidates:
             candidate = turn.candidates.popleft()
             turn.tried += 1
-            held = self._desk.holdings.of_url(candidate.url)
+            held = self._desk.holdings.of_url(candidate.url, damaged=job.damaged)
             if held is not None and job.state is State.LEASED:
-                self._finalizing.held_by_another(job, turn, held, events)
+                self._finalizing.held_by_another(job, turn, candidate, held, events)
                 return
             if self._asked_by_another(job, turn, candidate):
                 turn.misses.append(Miss("no_pdf", "asked_already", candidate.url))
@@ -126,8 +137,12 @@ class Turns:
         self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]
     ) -> bool:
         """Whether this generation has the final answer of that URL: then it is replayed, not asked again."""
-        known = job.answered.get(self._head_id(job, candidate.url))
-        if known is None or (dressed(candidate) and not known.dressed):
+        ids = (self._head_id(job, candidate.url), self._answer_id(job, candidate.url))
+        known = next((job.answered[one] for one in ids if one in job.answered), None)
+        if known is None:
+            return False
+        # At arXiv nobody is let in for a referer or a cookie, and each of its pages names the PDF anew.
+        if dressed(candidate) and not known.dressed and not paper_at_arxiv(candidate.url):
             return False
         events.append(IdempotencyReplay(known.op_id, "HEAD"))
         turn.misses.append(Miss("no_pdf", known.reason, known.url or candidate.url, known.status))
@@ -142,6 +157,9 @@ class Turns:
 
     def _head_id(self, job: JobInHand, url: str) -> str:
         return op_key("HEAD", job.job_id, url=url, generation=job.generation)
+
+    def _answer_id(self, job: JobInHand, url: str) -> str:
+        return answer_id(job.job_id, url, generation=job.generation)
 
     def _open(self, job: JobInHand, turn: TurnInHand, candidate: Candidate, events: list[Event]) -> None:
         turn.candidate = candidate
@@ -227,9 +245,10 @@ class Turns:
                 answer = Answered(op_id, message.reason, message.status, dressed(turn.candidate), message.url)
                 job.answered[op_id] = answer
                 # Where a redirect ended, others may lead by its own name; it has answered them as well.
-                by_name = self._head_id(job, message.url)
-                if by_name not in job.answered or answer.dressed:
-                    job.answered[by_name] = answer
+                for url in (turn.candidate.url, message.url):
+                    by_name = self._answer_id(job, url)
+                    if by_name not in job.answered or answer.dressed:
+                        job.answered[by_name] = answer
         turn.effect = None
         turn.misses.append(
             Miss(

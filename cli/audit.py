@@ -103,6 +103,8 @@ def _read(name: str, bytes_max: int, flag: str) -> bytes:
         data = sys.stdin.buffer.read(bytes_max + 1) if name == "-" else _start_of(Path(name), bytes_max + 1)
     except OSError as error:
         raise UsageError(f"{flag} {name}: {error.strerror}") from None
+    if not data.strip():
+        raise UsageError(f"{flag} {name}: that file is empty")
     if len(data) > bytes_max:
         raise UsageError(f"{flag} {name}: more than {bytes_max} bytes; that is another file")
     return data

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from ..actors.sources.finding import Reason
 from ..events import facts
 from ..events.facts import type_of
 from ..events.job import JobRow, State, stream_of
@@ -17,6 +18,7 @@ from ..events.record import Recorded
 from ..store.interface import EventStore
 from . import output
 from .library import as_line, find_job, object_path, opened
+from .rests import BREAKER, by_hand, retold
 from .story import Note, Story, Turn
 from .words import STATES, TITLE_CHECKS, in_words, outlook_of, until, words_for
 
@@ -37,8 +39,8 @@ def events_of(store: EventStore, job_id: str) -> Iterator[Recorded[Any]]:
         page = store.read_stream(stream_of(job_id), page[-1].version)
 
 
-def steps_of(events: Iterable[Recorded[Any]]) -> Iterator[dict[str, Any]]:
-    """Each event of a job as a step with its words."""
+def steps_of(events: Iterable[Recorded[Any]], said: Mapping[int, Reason]) -> Iterator[dict[str, Any]]:
+    """Each event of a job as a step with its words; ``said`` as ``by_hand`` gives it."""
     abouts: dict[str, dict[str, Any]] = {}
     for recorded in events:
         event = recorded.event
@@ -49,7 +51,9 @@ def steps_of(events: Iterable[Recorded[Any]]) -> Iterator[dict[str, Any]]:
             "time": output.iso_time(recorded.time_ns),
             "epoch": recorded.epoch,
             "type": type_of(event),
-            "words": in_words(event, abouts.get(getattr(event, "op_id", ""), {})),
+            "words": retold(
+                in_words(event, abouts.get(getattr(event, "op_id", ""), {})), said.get(recorded.position)
+            ),
         }
 
 
@@ -59,7 +63,8 @@ def explain(args: argparse.Namespace) -> int:
         job_id = find_job(store, args.work)
         row: JobRow = store.rows(JOBS, [job_row_key(job_id)])[0]
         events = list(events_of(store, job_id))
-    story, steps = Story(events), list(steps_of(events))
+        said = by_hand(store, events)
+    story, steps = Story(events, by_hand=said), list(steps_of(events, said))
     because, advice = verdict_of(row, story)
     if args.json:
         line = {**as_line(job_id, row), "because": because, "advice": advice}
@@ -132,6 +137,8 @@ def verdict_of(row: JobRow, story: Story) -> tuple[str, list[str]]:
         means = f"{means} It failed {outlook_of(row)}."
         return means, [*dict.fromkeys(known), "`quire retry` and then `quire resume` try it once more."]
     if row.waiting:
+        if row.reason == BREAKER and story.waits_by_hand is not None:
+            means, advice = story.waits_by_hand
         return f"It waits {until(row.not_before_ns)}. {means}", [advice] if advice else []
     if row.lease is not None:
         return f"Worker {row.lease.worker} has it in hand.", []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ from . import output
 from .bibtex import as_tex, name_of
 from .draft import draft_of, text_draft_of
 from .inputs import InputSet
-from .library import Opened, Tables, as_line, opened, scanned
+from .library import Tables, as_line, opened, scanned
 
 FIELDS = {
     **dict.fromkeys(("doi", "arxiv_id", "pmcid", "pmid", "url", "title", "label", "job_id", "state"), str),
@@ -57,7 +56,7 @@ def export(args: argparse.Namespace) -> int:
     with opened(args) as library:
         lines = _lines(library.store, state=state, list_id=_list_named(args.list) if args.list else None)
         if not to_file:
-            _write_text(sys.stdout, args.format, lines, _Folders(library, Path()))
+            _write_text(sys.stdout, args.format, lines)
             return 0
         file = Path(args.output)
         count = _Count(lines)
@@ -65,7 +64,7 @@ def export(args: argparse.Namespace) -> int:
             _write_parquet(file, count)
         else:
             with text_draft_of(file) as stream:
-                _write_text(stream, args.format, count, _Folders(library, file.parent))
+                _write_text(stream, args.format, count)
     output.warn(f"{file}: {count.seen} jobs")
     return 0
 
@@ -81,17 +80,6 @@ class _Count:
         for line in self._lines:
             self.seen += 1
             yield line
-
-
-class _Folders:
-    """From where to where a path to a PDF leads."""
-
-    def __init__(self, library: Opened, folder: Path) -> None:
-        self._way = os.path.relpath(library.library.path.resolve(), folder.resolve())
-
-    def path_of(self, line: Line) -> str:
-        """The PDF of a job, seen from the folder of the exported file; ``""`` where there is none."""
-        return Path(self._way, line["path"]).as_posix() if line["path"] else ""
 
 
 def _state_named(text: str) -> State:
@@ -127,7 +115,7 @@ def _of_list(tables: Tables, list_id: str) -> Iterator[tuple[bytes, JobRow]]:
         raise UsageError(f"list {list_id}: this library has no such list; was another file given to `run`?")
 
 
-def _write_text(stream: TextIO, form: str, lines: Iterable[Line], folders: _Folders) -> None:
+def _write_text(stream: TextIO, form: str, lines: Iterable[Line]) -> None:
     if form == "csv":
         writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
         writer.writeheader()
@@ -136,7 +124,7 @@ def _write_text(stream: TextIO, form: str, lines: Iterable[Line], folders: _Fold
         stream.writelines(msgspec.json.encode(line).decode() + "\n" for line in lines)
     else:
         keys = _Keys()
-        stream.writelines(_bibtex_entry(keys.key_of(line), line, folders.path_of(line)) for line in lines)
+        stream.writelines(_bibtex_entry(keys.key_of(line), line) for line in lines)
 
 
 # -- BibTeX
@@ -175,8 +163,8 @@ def _work_id(line: Line) -> str:
     )
 
 
-def _bibtex_entry(key: str, line: Line, path: str) -> str:
-    """One entry; ``file`` is written as JabRef does, and read by Zotero as well."""
+def _bibtex_entry(key: str, line: Line) -> str:
+    """One entry; ``file`` is written as JabRef does, and read by Zotero as well, relative to the library."""
     arxiv = line["arxiv_id"]
     fields = {
         "title": as_tex(line["title"]),
@@ -186,7 +174,7 @@ def _bibtex_entry(key: str, line: Line, path: str) -> str:
         "pmid": line["pmid"],
         "pmcid": line["pmcid"],
         "url": _url_field(line["url"]),
-        "file": f":{_escaped_path(path)}:PDF" if path else "",
+        "file": f":{_escaped_path(line['path'])}:PDF" if line["path"] else "",
     }
     said = "".join(f",\n  {name} = {{{value}}}" for name, value in fields.items() if value)
     kind = "misc" if arxiv and not line["doi"] else "article"

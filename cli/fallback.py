@@ -26,9 +26,10 @@ from .config import settings_of
 from .explain import events_of
 from .forecast import Forecast, Forecaster, Step
 from .inputs import InputSet
-from .library import Opened, events_in, find_job, open_library, opened, scanned
+from .library import Opened, events_in, find_job, jobs_named, open_library, opened, scanned
 from .main import EXIT_SOME_FAILED
 from .moments import since_ns, span_s
+from .rests import by_hand, retold
 from .tune import tune
 from .turn_statistics import grouped
 from .words import in_words, words_for
@@ -149,14 +150,10 @@ def _work_named(text: str, library: Opened | None) -> tuple[Work, JobRow | None]
     Raises:
         UsageError: it names several jobs, or nothing at all.
     """
-    if library is not None:
-        try:
-            row: JobRow = library.store.rows(JOBS, [job_row_key(find_job(library.store, text))])[0]
-        except UsageError:
-            if parse_work(text) is None:
-                raise
-        else:
-            return row.work, row
+    found = jobs_named(library.store, text) if library is not None else []
+    if library is not None and (len(found) == 1 or (found and parse_work(text) is None)):
+        row: JobRow = library.store.rows(JOBS, [job_row_key(find_job(library.store, text))])[0]
+        return row.work, row
     work = parse_work(text) or (Work(title=" ".join(text.split())) if " " in text.strip() else None)
     if work is None:
         raise UsageError(f"{text}: expected a DOI, an arXiv id, PMC1234567, pmid:12345678, a URL or a title")
@@ -164,13 +161,15 @@ def _work_named(text: str, library: Opened | None) -> tuple[Work, JobRow | None]
 
 
 def _happened(store: EventStore, text: str) -> Iterator[dict[str, Any]]:
-    for recorded in events_of(store, find_job(store, text)):
+    events = list(events_of(store, find_job(store, text)))
+    said = by_hand(store, events)
+    for recorded in events:
         if isinstance(recorded.event, _TOLD):
             yield {
                 "position": recorded.position,
                 "time": output.iso_time(recorded.time_ns),
                 "type": type_of(recorded.event),
-                "words": in_words(recorded.event, {}),
+                "words": retold(in_words(recorded.event, {}), said.get(recorded.position)),
             }
 
 

@@ -68,6 +68,15 @@ class Entry(NamedTuple):
     """Its lines as they stand in the file, line ends made ``\\n``."""
     file: str
     line: int
+    passed_over: str = ""
+    """What in it could not be read, where the rest names a work all the same."""
+
+
+class Told(NamedTuple):
+    """What a record says that names a work."""
+
+    wanted: Wanted
+    passed_over: str
 
 
 class Refused(Exception):
@@ -78,12 +87,15 @@ class Refused(Exception):
         self.what, self.would_be_right = what, would_be_right
 
 
-def entry_of(file: str, line: int, raw: str, parse: Callable[..., Wanted], *given: Any) -> Entry:
+def entry_of(file: str, line: int, raw: str, parse: Callable[..., Wanted | Told], *given: Any) -> Entry:
     """The entry of a record that ``parse`` reads; a refusal becomes a ``BadLine``."""
     try:
-        return Entry(parse(*given), raw, file, line)
+        said = parse(*given)
     except Refused as refused:
         return Entry(BadLine(file, line, refused.what, refused.would_be_right), raw, file, line)
+    if isinstance(said, Told):
+        return Entry(said.wanted, raw, file, line, said.passed_over)
+    return Entry(said, raw, file, line)
 
 
 def column(name: str) -> str:
@@ -110,6 +122,11 @@ def by_column(cells: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def wanted(fields: Mapping[str, Any]) -> Wanted:
+    """As ``told``, without a word of what was passed over: for records that nobody wrote by hand."""
+    return told(fields).wanted
+
+
+def told(fields: Mapping[str, Any]) -> Told:
     """The work of a record whose fields are named as in ``IDENTITY``, and its ``label``.
 
     A value that cannot be read is passed over when another one identifies the work.
@@ -129,7 +146,8 @@ def wanted(fields: Mapping[str, Any]) -> Wanted:
         raise refusal
     if not work.work_id:
         raise Refused("no identifier and no title", "a value for one of " + ", ".join(IDENTITY))
-    return Wanted(work, label=_first(fields.get("label"))[:LABEL_CHARS_MAX])
+    label = _first(fields.get("label"))[:LABEL_CHARS_MAX]
+    return Told(Wanted(work, label=label), refusal.what if refusal else "")
 
 
 def texts_of(value: Any) -> list[str]:

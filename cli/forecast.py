@@ -23,6 +23,7 @@ from ..actors.web.redaction import redact_url
 from ..config.settings import Quire
 from ..errors import InvariantError
 from ..events import fallback
+from ..events.fallback_plan import Plan, led_by
 from ..events.keys import job_key
 from ..events.projections import HostRow
 from ..events.work import Work
@@ -77,7 +78,7 @@ class Forecaster:
     def __init__(self, settings: Quire, clock: Clock, *, hosts: Iterable[HostRow] = ()) -> None:
         """``hosts``: the breakers as the library's log tells them."""
         self._settings = settings
-        self._plan = fallback.Plan.of(settings.fallback)
+        self._plan = Plan.of(settings.fallback)
         self._finders = finders(settings.sources, settings.fallback.thresholds, resolvers=settings.resolvers)
         self._manners = _manners(settings, clock, hosts)
         self._ways: dict[str, tuple[int, bool]] = {IDENTIFIER: (settings.sources.crossref.retries_max, False)}
@@ -100,14 +101,14 @@ class Forecaster:
             return Forecast(work_id=work.work_id, steps=(), ends="rollout", attempts=0, longest_ms=0)
         return self._foreseen(work, self._plan_of(work, planned_as), disabled)
 
-    def _plan_of(self, work: Work, planned_as: str) -> fallback.Plan:
+    def _plan_of(self, work: Work, planned_as: str) -> Plan:
         """As the resolver does: a work known by title alone is identified first."""
         if work.identifiers() and not planned_as.startswith("title:"):
             return self._plan
         timeout_ms = self._settings.sources.crossref.timeout_ms
-        return fallback.led_by(self._plan, IDENTIFIER, timeout_ms=timeout_ms)
+        return led_by(self._plan, IDENTIFIER, timeout_ms=timeout_ms)
 
-    def _foreseen(self, work: Work, plan: fallback.Plan, disabled: list[Step]) -> Forecast:
+    def _foreseen(self, work: Work, plan: Plan, disabled: list[Step]) -> Forecast:
         machine = fallback.Fallback(plan, now_ms=0)
         steps: list[Step] = []
         now_ms = 0
@@ -186,7 +187,7 @@ def _why_not(skip: fallback.Skip, before: list[Step]) -> Verdict:
     return "depends" if learned and skip.reason in LEARNABLE else "passed_over"
 
 
-def _not_reached(plan: fallback.Plan, steps: list[Step]) -> list[Step]:
+def _not_reached(plan: Plan, steps: list[Step]) -> list[Step]:
     seen = {step.source for step in steps}
     return [
         Step(source=source, tier=name, verdict="not_reached", reason="budget_exhausted")

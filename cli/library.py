@@ -151,11 +151,10 @@ def find_job(tables: Tables, text: str) -> str:
     Raises:
         UsageError: none or several are named so.
     """
-    text = text.strip()
-    ways: tuple[Callable[[Tables, str], list[str]], ...] = (_by_job_id, _by_key, _by_holding, _by_any_name)
-    found = next((jobs for way in ways if (jobs := way(tables, text))), []) if text else []
+    found = jobs_named(tables, text)
     if len(found) == 1:
         return found[0]
+    text = text.strip()
     if not found:
         raise UsageError(f"{text or 'an empty name'}: no job of this library is named so; see `quire list`")
     rows = tables.rows(JOBS, [job_row_key(job_id) for job_id in found[:NAMED_MAX]])
@@ -164,6 +163,13 @@ def find_job(tables: Tables, text: str) -> str:
     raise UsageError(
         f"{text}: names {len(found)} jobs; give one job id:\n  " + "\n  ".join(named) + more,
     )
+
+
+def jobs_named(tables: Tables, text: str) -> list[str]:
+    """The jobs that a word names, in the first of the ways of ``find_job`` in which it names any."""
+    text = text.strip()
+    ways: tuple[Callable[[Tables, str], list[str]], ...] = (_by_job_id, _by_key, _by_holding, _by_any_name)
+    return next((jobs for way in ways if (jobs := way(tables, text))), []) if text else []
 
 
 def _by_job_id(tables: Tables, text: str) -> list[str]:

@@ -163,7 +163,7 @@ class Listing:
         return answer
 
     def _refused(self, answer: Answer) -> Exception:
-        said = said_by(answer)
+        said = said_by(answer, secret=self._options.api_key or "")
         if answer.status == _TOO_MANY:
             more = "an address (--email) or a key (sources.openalex.api_key) raises the limit"
             return EnvironmentFault(f"{SERVICE} says too many requests: {said}; {self._outlook()}; {more}")

@@ -34,27 +34,49 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-def _working() -> argparse.ArgumentParser:
-    """The flags of commands that use the network; each one is a setting."""
-    working = argparse.ArgumentParser(add_help=False)
-    web = working.add_argument_group("the network")
+def _network(*, rehearsed: bool) -> argparse.ArgumentParser:
+    """How the network is asked, and which one; each flag is a setting."""
+    network = argparse.ArgumentParser(add_help=False)
+    web = network.add_argument_group("the network")
     web.add_argument("--email", metavar="ADDRESS", help="your address, for Unpaywall and the User-Agent")
     web.add_argument("--offline", action="store_true", help="ask nothing of the network but metadata")
-    web.add_argument("--stand-in", metavar="URL", help="a server on loopback that plays the web: a rehearsal")
-    web.add_argument("--pacing", choices=("polite", "none"), help="none: only with a stand-in")
-    proof = working.add_argument_group("the proof of each PDF")
+    if rehearsed:
+        web.add_argument(
+            "--stand-in", metavar="URL", help="a server on loopback that plays the web: a rehearsal"
+        )
+        web.add_argument("--pacing", choices=("polite", "none"), help="none: only with a stand-in")
+    return network
+
+
+def _proving() -> argparse.ArgumentParser:
+    """How PDFs are proved; each flag is a setting."""
+    proving = argparse.ArgumentParser(add_help=False)
+    proof = proving.add_argument_group("the proof of each PDF")
     proof.add_argument(
         "--verify-title",
         choices=("off", "warn", "fail"),
         help="tell (warn) or refuse (fail) PDFs whose text shows neither the work's DOI nor its title",
     )
-    plan = working.add_argument_group("the fallback plan of each work")
+    return proving
+
+
+def _planning() -> argparse.ArgumentParser:
+    """The plan by which sources are asked; each flag is a setting."""
+    planning = argparse.ArgumentParser(add_help=False)
+    plan = planning.add_argument_group("the fallback plan of each work")
     plan.add_argument("--profile", choices=("default", "fast", "reliable"), help="a set of budgets")
     plan.add_argument("--fallback-total-timeout-ms", type=int, metavar="MS")
     plan.add_argument("--fallback-max-attempts", type=int, metavar="N")
     plan.add_argument("--fallback-max-concurrent", type=int, metavar="N")
     plan.add_argument("--fallback-tier", action="append", metavar="NAME:parallel=N", help="may be repeated")
     plan.add_argument("--disable-wayback-fallback", action="store_true")
+    return planning
+
+
+def _working() -> argparse.ArgumentParser:
+    """The flags of commands that do the whole work."""
+    groups = [_network(rehearsed=True), _proving(), _planning()]
+    working = argparse.ArgumentParser(add_help=False, parents=groups)
     working.add_argument("--json", action="store_true", help="the summary as one JSON object on stdout")
     return working
 
@@ -164,7 +186,9 @@ def _add_status_commands(commands: _Commands) -> None:
     status.add_argument("--json", action="store_true")
     listing = commands.add("list", "status:list_jobs", "the jobs of the library, one a line", common)
     listing.add_argument("--state", metavar="STATE", help="only jobs in this state")
-    listing.add_argument("--reason", metavar="CODE", help="only jobs that failed or wait for this reason")
+    listing.add_argument(
+        "--reason", metavar="CODE", help="only jobs that failed or wait for this, a code as status shows them"
+    )
     listing.add_argument("--source", metavar="NAME", help="only papers that came from this source")
     listing.add_argument(
         "--title-check",
@@ -173,12 +197,22 @@ def _add_status_commands(commands: _Commands) -> None:
     )
     listing.add_argument("--json", action="store_true", help="a JSON object a line")
     export = commands.add("export", "export:export", "the jobs as a file for other programs", common)
-    export.add_argument("--format", required=True, choices=("csv", "jsonl", "parquet", "bibtex"))
+    export.add_argument(
+        "--format",
+        required=True,
+        choices=("csv", "jsonl", "parquet", "bibtex"),
+        help="the paths of the papers are relative to the library in each",
+    )
     export.add_argument("--output", metavar="FILE", help="default: standard output")
     export.add_argument("--state", metavar="STATE", help="only jobs in this state")
     export.add_argument("--list", metavar="LIST|INPUT", help="only jobs of this list, by its id or its file")
     retry = commands.add("retry", "status:retry", "let failed works be tried again", common)
-    retry.add_argument("works", nargs="*", metavar="WORK", help="default: every failed one")
+    retry.add_argument("works", nargs="*", metavar="WORK", help="default: every one of that kind")
+    retry.add_argument(
+        "--damaged",
+        action="store_true",
+        help="not failed works, but those at home whose paper is gone or damaged; reads every paper",
+    )
     retry.add_argument("--json", action="store_true")
     explain = commands.add("explain", "explain:explain", "in plain words, what became of a work", common)
     explain.add_argument(
@@ -196,7 +230,7 @@ def _add_log_commands(commands: _Commands) -> None:
     log.add_argument("--after", type=_natural, default=0, metavar="N", help="only behind position N")
     log.add_argument("--json", action="store_true", help="a JSON object a line")
     replay = commands.add("replay", "log:replay", "the status as of an earlier moment", common)
-    replay.add_argument("--at", required=True, metavar="POSITION|TIME", help="or a time in ISO 8601")
+    replay.add_argument("--at", required=True, metavar="POSITION|TIME", help="or a time in ISO 8601, UTC where it names no zone")
     replay.add_argument("--json", action="store_true")
     audit = commands.add("audit", "audit:audit", "check the chain, the projections and every PDF", common)
     audit.add_argument(
@@ -239,7 +273,8 @@ def _add_fallback_commands(commands: _Commands) -> None:
         ("stats", "how the turns of the sources went"),
         ("tune", "changes to the plan that would have paid, found by replaying the recorded turns"),
     ):
-        action = actions.add_parser(name, help=about, parents=[_common(), _working()])
+        action = actions.add_parser(name, help=about, parents=[_common(), *_read_by(name)])
+        action.add_argument("--json", action="store_true", help="one JSON object on stdout")
         if name in ("plan", "explain"):
             action.add_argument("work", metavar="WORK", help="an identifier, a URL, a title, or a job")
         elif name == "dryrun":
@@ -259,6 +294,13 @@ def _add_fallback_commands(commands: _Commands) -> None:
             )
         if name in ("stats", "tune"):
             action.add_argument("--since", metavar="TIME", help="in ISO 8601, or how long ago: 24h, 7d")
+
+
+def _read_by(action: str) -> list[argparse.ArgumentParser]:
+    """The flags for the settings that an action of ``fallback`` reads: none asks the network."""
+    if action == "stats":
+        return []
+    return [_planning()] if action in ("config", "tune") else [_network(rehearsed=False), _planning()]
 
 
 def _add_breaker_commands(commands: _Commands) -> None:

@@ -15,10 +15,9 @@ import msgspec
 
 from ..actors.openalex import FIRST, SERVICE, Progress, Query, progress_in, stream_of_query
 from ..actors.outcome import Planned
-from ..actors.runtime.ports import SystemClock, SystemRandom
 from ..actors.runtime.scheduler import ThreadScheduler
 from ..actors.session import Session
-from ..actors.web.client import WebClient
+from ..actors.web.client import lone_client
 from ..actors.web.exchange import Answer, Request
 from ..config.settings import Quire
 from ..events.job import HOME, State
@@ -137,16 +136,7 @@ class QueryRun:
 def lone_web(settings: Quire) -> Iterator[Asks]:
     """A way to the network without a library, with all manners but limits shared between processes."""
     scheduler = ThreadScheduler(disk_threads=1)
-    web = WebClient(
-        settings.web,
-        thresholds=settings.fallback.thresholds,
-        gates=settings.fallback.gates,
-        download=settings.download,
-        clock=SystemClock(),
-        random=SystemRandom(),
-        scheduler=scheduler,
-        on_breaker=lambda _: None,
-    )
+    web = lone_client(settings, scheduler)
 
     def ask(request: Request) -> queue.SimpleQueue[Answer | BaseException]:
         mail: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()

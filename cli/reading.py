@@ -49,6 +49,7 @@ class Reader:
         """Whether it was stopped before the end of the inputs."""
         self.read = 0
         self.bad = 0
+        self._passed_over = 0
 
     def __repr__(self) -> str:
         return f"<Reader {self.read} works, {self.bad} bad lines>"
@@ -60,6 +61,8 @@ class Reader:
         yield from self.works_of(chain(self._inputs.entries() if self._inputs else (), self._more))
         if self.bad > self._shown_max:
             self._say(f"… and {self.bad - self._shown_max} more such lines; --dry-run names all")
+        if self._passed_over > self._shown_max:
+            self._say(f"… and {self._passed_over - self._shown_max} more values passed over; --dry-run names all")
         hidden = self.repeats.twice + self.repeats.renamed - REPEATS_SHOWN
         if self._shown_max == sys.maxsize and hidden > 0:
             self._say(f"… and {hidden} more works that were named before")
@@ -74,6 +77,8 @@ class Reader:
                 self._tell(entry.item)
                 continue
             self.read += 1
+            if entry.passed_over:
+                self._tell_passed_over(entry)
             repeat = self.repeats.told(entry)
             if repeat and self._repeats_left:
                 self._repeats_left -= 1
@@ -92,6 +97,12 @@ class Reader:
         self.bad += 1
         if self.bad <= self._shown_max:
             self._say(str(line))
+
+    def _tell_passed_over(self, entry: Entry) -> None:
+        """A value that is none would be missed by nobody: the work has other names, and comes without it."""
+        self._passed_over += 1
+        if self._passed_over <= self._shown_max:
+            self._say(f"{entry.file}:{entry.line}: {entry.passed_over}; passed over, the rest of it is taken")
 
     @property
     def blame(self) -> str:

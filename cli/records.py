@@ -64,7 +64,7 @@ def _listed(record: dict[str, Any]) -> list[Any] | None:
     return listed if isinstance(listed, list) else None
 
 
-def _from_record(record: Any) -> Wanted:
+def _from_record(record: Any) -> Wanted | Told:
     """A record of our own, of Unpaywall, of OpenAlex, of arXiv or of Crossref (also in its ``message``)."""
     for envelope in ("message", "response"):
         if isinstance(record, dict) and isinstance(record.get(envelope), dict):
@@ -79,7 +79,7 @@ def _from_record(record: Any) -> Wanted:
         return _from_arxiv(record)
     if "oa_locations" in record or "doi_url" in record:
         return wanted({"doi": record.get("doi"), "title": record.get("title")})
-    return wanted(by_column(record.items()))
+    return told(by_column(record.items()))
 
 
 def _is_arxivs(record: dict[str, Any]) -> bool:

@@ -92,7 +92,7 @@ def run_list(
         finally:
             timer()
             progress.end()
-        summary = _summary(session, planned, list_id, progress.elapsed_s, renamed=reader.repeats.renamed)
+        summary = _summary(session, planned, list_id, progress.elapsed_s, reader)
         for name, count in spent.items():
             summary[name] += count
         file = write_failures(
@@ -179,7 +179,7 @@ class _List:
 
 
 def _summary(
-    session: Session, planned: Planned, list_id: str, elapsed_s: float, *, renamed: int
+    session: Session, planned: Planned, list_id: str, elapsed_s: float, reader: Reader
 ) -> dict[str, Any]:
     """The object of ``--json``: states are those of the whole list, bytes and requests those of this run."""
     counts = counts_of(session.store, list_id)
@@ -202,8 +202,9 @@ def _summary(
         "failures_file": "",
         "list_id": list_id,
         "named_twice": planned.doubled,
-        "other_names": renamed,
+        "other_names": reader.repeats.renamed,
         "home_before": planned.home,
+        "bad_lines": reader.bad,
     }
 
 

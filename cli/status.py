@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from ..actors.runtime.ports import NANOSECONDS
@@ -14,6 +14,7 @@ from ..events.job import HOME, JobRow, State, stream_of
 from ..events.projections import EVERYTHING, JOBS, LEASED, job_id_of, job_row_key
 from ..events.record import Appended, Batch
 from . import output
+from .damaged import DamagedPapers
 from .library import Opened, Tables, as_line, counts_of, find_job, opened, scanned, under
 
 WATCH_S = 1.0
@@ -130,10 +131,12 @@ def _leases(library: Opened) -> Iterator[dict[str, Any]]:
 def list_jobs(args: argparse.Namespace) -> int:
     """``quire list``: a line per job."""
     state = _state_named(args.state) if args.state else None
+    reasons: set[str] = set()
     with opened(args) as (store, *_):
         shown = 0
         for key, row in scanned(store, JOBS):
             line = as_line(job_id_of(key), row)
+            reasons.add(row.reason)
             if (
                 (state is None or row.state is state)
                 and args.reason in (None, line["reason"])
@@ -143,11 +146,11 @@ def list_jobs(args: argparse.Namespace) -> int:
                 _print_job(line, row, as_json=args.json)
                 shown += 1
     if not shown:
-        _tell_no_match(args)
+        _tell_no_match(args, reasons - {""})
     return 0
 
 
-def _tell_no_match(args: argparse.Namespace) -> None:
+def _tell_no_match(args: argparse.Namespace, reasons: Collection[str]) -> None:
     """Nothing printed may be a slip of the pen in a filter, so it is said; a library may also be empty."""
     asked = {
         "--state": args.state,
@@ -157,6 +160,11 @@ def _tell_no_match(args: argparse.Namespace) -> None:
     }
     said = " ".join(f"{flag} {value}" for flag, value in asked.items() if value is not None)
     known = f"; the sources are {', '.join(SOURCES)}" if args.source not in (None, *SOURCES) else ""
+    if args.reason is not None and args.reason not in reasons:
+        known += (
+            f"; --reason takes the codes that jobs have (here: {', '.join(sorted(reasons)) or 'none'}); "
+            "`quire fallback stats --by reason` counts those of single turns"
+        )
     output.warn(f"no job matches {said}{known}" if said else "there is no job in this library")
 
 
@@ -179,18 +187,24 @@ def _print_job(line: dict[str, Any], row: JobRow, *, as_json: bool) -> None:
 
 
 def retry(args: argparse.Namespace) -> int:
-    """``quire retry``: open a new generation for failed jobs, however often they were tried."""
+    """``quire retry``: open a new generation for failed jobs, however often they were tried.
+
+    With ``--damaged`` for jobs at home whose paper is: the file is what their state stands for.
+    """
     with opened(args, readonly=False) as library:
-        jobs = _named_failures(library, args.works) if args.works else _all_failures(library)
+        papers = DamagedPapers(library)
+        left, again = (papers.left_alone, papers.requeued) if args.damaged else (_left_alone, _requeued)
+        jobs = _named(library, args.works, left, papers) if args.works else _all(library, left)
         requeued = refused = 0
         for batch in _chunks(jobs, RETRY_BATCH):
-            results = library.store.append([_requeued(job_id, row) for job_id, row in batch])
+            results = library.store.append([again(job_id, row) for job_id, row in batch])
             done = sum(isinstance(result, Appended) for result in results)
             requeued, refused = requeued + done, refused + len(results) - done
     if args.json:
         output.say_json({"requeued": requeued, "refused": refused})
         return 0
-    output.say(f"{output.many(requeued, 'work')} will be tried again; go on with: quire resume")
+    more = "; go on with: quire resume" if requeued else ""
+    output.say(f"{output.many(requeued, 'work')} will be tried again{more}")
     if refused:
         output.warn(f"{refused} were taken up by somebody else meanwhile")
     return 0
@@ -201,22 +215,31 @@ def _requeued(job_id: str, row: JobRow) -> Batch[Any]:
     return Batch(stream=stream_of(job_id), events=(event,), epoch=row.epoch or None)
 
 
-def _all_failures(library: Opened) -> Iterator[tuple[str, JobRow]]:
+def _left_alone(row: JobRow) -> str:
+    """Why a job is left as it is; ``""`` of one that failed."""
+    return "" if row.state is State.FAILED else f"is {row.state}, not FAILED"
+
+
+def _all(library: Opened, left: Callable[[JobRow], str]) -> Iterator[tuple[str, JobRow]]:
     for key, row in scanned(library.store, JOBS):
-        if row.state is State.FAILED:
+        if not left(row):
             yield job_id_of(key), row
 
 
-def _named_failures(library: Opened, works: Iterable[str]) -> list[tuple[str, JobRow]]:
-    """The failed jobs of the works; a work that did not fail is told and left alone."""
+def _named(
+    library: Opened, works: Iterable[str], left: Callable[[JobRow], str], papers: DamagedPapers
+) -> list[tuple[str, JobRow]]:
+    """The jobs of the works that are tried again; of one that is not it is told why, and what would do."""
     named: dict[str, JobRow] = {}
     for text in works:
         job_id = find_job(library.store, text)
         row: JobRow = library.store.rows(JOBS, [job_row_key(job_id)])[0]
-        if row.state is State.FAILED:
+        why = left(row)
+        if not why:
             named[job_id] = row
-        else:
-            output.warn(f"{text}: is {row.state}, not FAILED; left as it is")
+            continue
+        hint = "; its paper is gone or damaged: quire retry --damaged" if papers.damage(row) else ""
+        output.warn(f"{text}: {why}; left as it is{hint}")
     return list(named.items())
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..actors.sources.finding import Reason
 from ..events import facts
 from ..events.record import Recorded
 from . import output
+from .rests import retold
 from .words import OUTCOMES, in_words, whose, words_for
 
 _UNFINISHED = "in hand"
@@ -53,12 +55,12 @@ class Turn:
     retry_count: int = 0
     visits: list[Visit] = field(default_factory=list)
 
-    def end(self, event: facts.FallbackAttempt) -> None:
-        """It is over."""
+    def end(self, event: facts.FallbackAttempt, said: Reason | None = None) -> None:
+        """It is over; ``said`` stands in the place of what its reason usually means."""
         self.tier, self.outcome, self.reason = event.tier, event.outcome, event.reason
         self.host, self.status = event.host, event.status
         self.elapsed_ms, self.retry_count = event.elapsed_ms, event.retry_count
-        self.because, self.advice = words_for(event.reason)
+        self.because, self.advice = said or words_for(event.reason)
         if event.outcome == "success":
             self.because = output.human_bytes(event.length)
 
@@ -79,9 +81,15 @@ class Note:
 
 
 class Story:
-    """The turns and notes of a job, told from its events in order."""
+    """The turns and notes of a job, told from its events in order.
 
-    def __init__(self, events: Iterable[Recorded[Any]]) -> None:
+    ``by_hand``: position → what an open breaker means there, where somebody opened it.
+    """
+
+    def __init__(self, events: Iterable[Recorded[Any]], *, by_hand: Mapping[int, Reason] = {}) -> None:
+        self._by_hand = by_hand
+        self.waits_by_hand: Reason | None = None
+        """Why it waits, where it is for a breaker that somebody opened."""
         self.parts: list[Turn | Note] = []
         """In the order in which they began."""
         self._open: dict[str, Turn] = {}
@@ -111,16 +119,19 @@ class Story:
         if isinstance(event, facts.OperationStarted):
             self._started(event)
         elif isinstance(event, facts.OperationCompleted):
-            self._completed(event)
+            self._completed(event, self._by_hand.get(recorded.position))
         elif isinstance(event, facts.FallbackAttempt):
-            self._attempt(event)
+            self._attempt(event, self._by_hand.get(recorded.position))
         elif isinstance(event, facts.IdempotencyReplay):
             self._replays += 1
         elif isinstance(event, facts.CrashRecovery):
             self._recovered(event, time)
         elif isinstance(event, _TOLD) or (isinstance(event, facts.JobLeased) and event.takeover):
+            said = self._by_hand.get(recorded.position)
+            if isinstance(event, facts.JobWaiting):
+                self.waits_by_hand = said
             self._tell_replays(time)
-            self.parts.append(Note(time, in_words(event, {})))
+            self.parts.append(Note(time, retold(in_words(event, {}), said)))
         if isinstance(event, facts.JobRequeued):
             self._generation = event.generation
             self._open.clear()
@@ -182,7 +193,7 @@ class Story:
         begun = by_rule or reader or list(self._open.values())
         return begun[-1] if begun else None
 
-    def _completed(self, event: facts.OperationCompleted) -> None:
+    def _completed(self, event: facts.OperationCompleted, said: Reason | None) -> None:
         visit = self._visits.get(event.op_id)
         reason = str(event.result.get("reason", ""))
         if event.kind == "FALLBACK" and reason == _LOST:
@@ -192,7 +203,7 @@ class Story:
         elif event.code != "OK":
             status = event.result.get("status")
             http = f" (HTTP {status})" if status and not reason.startswith("http_") else ""
-            visit.tell(words_for(reason)[0] + http)
+            visit.tell(retold(words_for(reason)[0], said) + http)
         elif event.kind == "STREAM":
             visit.tell(f"A PDF of {output.human_bytes(int(event.result.get('bytes', 0)))}.")
 
@@ -204,9 +215,9 @@ class Story:
                 turn.because, turn.advice = words_for(_LOST)
                 return
 
-    def _attempt(self, event: facts.FallbackAttempt) -> None:
+    def _attempt(self, event: facts.FallbackAttempt, said: Reason | None) -> None:
         turn = self._open.pop(event.source, None) if event.attempt else None
         if turn is None:
             turn = Turn(event.source, self._generation, event.attempt)
             self.parts.append(turn)
-        turn.end(event)
+        turn.end(event, said)

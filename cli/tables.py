@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from ..actors.outcome import Wanted
 from ..errors import UsageError
 from ..events.work import parse_work
-from .fields import IDENTITY, Entry, Refused, by_column, column, entry_of, wanted
+from .fields import IDENTITY, Entry, Refused, Told, by_column, column, entry_of, told
 from .lines import LINE_CHARS_MAX, check_length
 
 RECORD_LINES_MAX = 50
@@ -128,11 +127,11 @@ def read_table(file: str, lines: Iterator[tuple[int, str]]) -> Iterator[Entry]:
             yield entry_of(file, number, raw, _from_row, raw, layout.columns, cells)
 
 
-def _from_row(raw: str, columns: Iterable[str], cells: list[str] | None) -> Wanted:
+def _from_row(raw: str, columns: Iterable[str], cells: list[str] | None) -> Told:
     check_length(raw)
     if cells is None:
         raise Refused("the row cannot be read", f"cells of at most {csv.field_size_limit()} characters")
-    return wanted(by_column(zip(columns, cells, strict=False)))
+    return told(by_column(zip(columns, cells, strict=False)))
 
 
 def _rows(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, str, list[str] | None]]:

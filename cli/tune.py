@@ -10,7 +10,7 @@ import msgspec
 
 from ..config.settings import Fallback
 from ..errors import UsageError
-from ..events.fallback import Plan
+from ..events.fallback_plan import Plan
 from ..store.interface import EventStore
 from . import output
 from .library import events_in, opened

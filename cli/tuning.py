@@ -20,7 +20,7 @@ import msgspec
 from ..actors.sources.catalog import LEARNS_FROM
 from ..errors import InvariantError
 from ..events import fallback
-from ..events.fallback import Plan
+from ..events.fallback_plan import Plan
 from .traces import Trace, TurnRecord
 
 STEPS_MAX = 500

@@ -21,6 +21,7 @@ _OF_JOBS: dict[str, Reason] = {
     "stopped": Reason("It was no longer needed.", _NOTHING),
     "cancelled": Reason("It was cancelled.", _NOTHING),
     "owner_gone": Reason("Its worker died.", _NOTHING),
+    "object_damaged": Reason("The paper's file in the library was found gone or damaged.", _NOTHING),
     "run_again": Reason("The list was run again.", _NOTHING),
     "retry_failed": Reason("`--retry-failed` asked for it.", _NOTHING),
     "breaker_closed": Reason("The breaker of a host was opened for requests before its time.", _NOTHING),
@@ -166,7 +167,9 @@ def _completed(event: facts.OperationCompleted, about: dict[str, Any]) -> str:
     reason = str(event.result.get("reason", ""))
     took = f" after {event.elapsed_ms} ms" if event.elapsed_ms else ""
     why = f" {words_for(reason)[0]}" if reason else ""
-    return f"{what[0].upper()}{what[1:]} {_CODES[event.code]}{took}.{why}"
+    healed = event.result.get("healed")
+    how = f" It replaced a damaged file of these bytes ({healed})." if healed else ""
+    return f"{what[0].upper()}{what[1:]} {_CODES[event.code]}{took}.{why}{how}"
 
 
 def _replayed(event: facts.IdempotencyReplay) -> str:

@@ -56,6 +56,8 @@ class Interrupts:
         if self._workers is not None:
             self._workers.interrupt()
         if self.seen > 1:
+            if self._session is None or self._workers is not None:  # a further worker leaves it to its parent
+                os.write(2, b"\nstopped at once; go on with the same command, or with: quire resume\n")
             os._exit(EXIT_INTERRUPTED)
         if self._session is not None:
             self._session.interrupt()

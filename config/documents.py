@@ -99,7 +99,14 @@ def parse(text: bytes | str, origin_at: Callable[[int], Origin]) -> Node:
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
+        if mark is not None and _char_at(text, mark.line, mark.column) == "\t":
+            what = "a tab stands where YAML wants spaces"
         raise UsageError(f"{origin_at(mark.line + 1 if mark else 1)}: not YAML: {what}") from error
+
+
+def _char_at(text: bytes | str, line: int, column: int) -> str:
+    lines = (text if isinstance(text, str) else text.decode(errors="replace")).split("\n")
+    return lines[line][column : column + 1] if line < len(lines) else ""
 
 
 def plain(node: Any) -> Any:

@@ -129,9 +129,19 @@ def _lay_leaf(kind: Any, below: Node | None, said: Node, path: Path_, problems: 
 
 
 def _right(kind: Any, value: Any, error: msgspec.ValidationError) -> str:
-    kinds = [kind, *typing.get_args(kind)]
+    kinds = list(_within(kind))
     choices = next((typing.get_args(k) for k in kinds if typing.get_origin(k) is Literal), ())
+    if choices and any(typing.get_origin(k) is tuple for k in kinds):
+        return ("one of: " if isinstance(value, list) else "expected a list of: ") + ", ".join(choices)
     return _nearest(str(value), choices) if choices else str(error).split(" - at ")[0].lower()
+
+
+def _within(kind: Any) -> Iterator[Any]:
+    """A type and those that it is made of."""
+    yield kind
+    if typing.get_origin(kind) is not Literal:
+        for inner in typing.get_args(kind):
+            yield from _within(inner)
 
 
 def _meant(kind: Any, said: Node) -> Node:

@@ -111,11 +111,13 @@ class JobWaiting(Event, frozen=True, tag="job_waiting"):
 
 
 class JobRequeued(Event, frozen=True, tag="job_requeued"):
-    """A failed job opens a new generation."""
+    """A failed job opens a new generation, or one that was home and whose paper was found damaged."""
 
     generation: int
     reason: str
     not_before_ns: int = 0
+    work: Work | None = None
+    """The work in full, where the row of the finished generation had no room for all of it."""
 
 
 class OperationStarted(Event, frozen=True, tag="operation_started"):

@@ -209,6 +209,7 @@ def _waits(row: JobRow, event: JobWaiting, _: Recorded[Any]) -> JobRow:
 def _requeued(row: JobRow, event: JobRequeued, _: Recorded[Any]) -> JobRow:
     return msgspec.structs.replace(
         row,
+        work=event.work or row.work,
         state=State.PLANNED,
         generation=event.generation,
         reason="",

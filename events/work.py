@@ -37,6 +37,13 @@ _PMID = re.compile(r"^(?:pmid:?\s*)?0*([1-9][0-9]{0,8})$", re.IGNORECASE)
 _URL = re.compile(r"^https?://[^\s/]\S*$", re.IGNORECASE)
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 """DOIs fold ASCII letters alone (DOI Handbook, 3.4.4): é and É are two names."""
+_AFTER = ".,;:'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"
+"""What a sentence leaves behind a DOI: none ends so."""
+_BRACKETS = {")": "(", "]": "[", "}": "{", ">": "<"}
+_TRACKING = re.compile(
+    r"\?(?:(?:utm_\w+|fbclid|gclid|dclid|msclkid|yclid|igshid|mc_[ce]id|_hs\w+)=[^&#]*(?:&|$))+$", re.IGNORECASE
+)
+"""What newsletters and social networks put behind an address; any other query may be part of a DOI."""
 _AROUND = string.whitespace + "\u00a0\u200b\u200e\u200f\u2060\ufeff"
 """What pasting leaves around a name."""
 
@@ -102,16 +109,30 @@ class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def normal_doi(text: str) -> str | None:
-    """A DOI in lower case without resolver prefix, nothing inside altered; None when it is none."""
+    """A DOI in lower case without resolver prefix, nothing inside altered; None when it is none.
+
+    The punctuation of a sentence behind it goes, and a closing bracket that none within it opened.
+    """
     text = text.strip(_AROUND)
     prefix = _DOI_PREFIX.match(text)
     bare = text[prefix.end() :] if prefix else text
     if prefix and "doi.org/" in prefix.group().lower():
-        bare = unquote(bare)
+        bare = unquote(_TRACKING.sub("", bare.rstrip(_AFTER)))
     bare = bare.strip(_AROUND).translate(_LOWER)
-    if len(bare) > DOI_CHARS_MAX or not _DOI.match(bare) or not bare.isprintable():
+    if len(bare) > DOI_CHARS_MAX:
         return None
-    return bare
+    bare = _without_punctuation(bare)
+    return bare if _DOI.match(bare) and bare.isprintable() else None
+
+
+def _without_punctuation(text: str) -> str:
+    """A name without what the sentence around it put behind it."""
+    while True:
+        text = text.rstrip(_AFTER + _AROUND)
+        opening = _BRACKETS.get(text[-1:])
+        if opening is None or text.count(text[-1]) <= text.count(opening):
+            return text
+        text = text[:-1]
 
 
 def normal_arxiv(text: str) -> tuple[str, str] | None:

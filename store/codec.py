@@ -155,8 +155,8 @@ def chained(previous: bytes, body: bytes) -> bytes:
 
 def kinds_of(events: Any) -> frozenset[type]:
     """The classes that a union of events is made of."""
-    while isinstance(events, getattr(typing, "TypeAliasType", ())):  # ``type Events = …``, Python 3.12
-        events = events.__value__
+    while (meant := getattr(events, "__value__", None)) is not None:  # ``type Events = …``, Python 3.12
+        events = meant
     origin = typing.get_origin(events)
     if origin in (typing.Union, types.UnionType):
         return frozenset[type]().union(*map(kinds_of, typing.get_args(events)))

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import EnvironmentFault, InvariantError, UsageError
+from ..errors import DamagedError, EnvironmentFault, InvariantError, UsageError
 from .disk_faults import environment_faults, storage_faults, sync_folder
 from .objects import Objects
 
@@ -125,8 +125,10 @@ class Library:
         Raises:
             UsageError: there is none; the message says what is missing.
             EnvironmentFault: it is on a network file system.
+            DamagedError: its log is gone while papers are there.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100 - see ``open``
+        cls(path).refuse_lost_log()
         missing = next(
             (p for p in (path, path / "events", path / "events" / "data.mdb") if not p.exists()), None
         )
@@ -137,6 +139,25 @@ class Library:
             )
         refuse_network_filesystem(path)
         return cls(path, free_space_min=free_space_min)
+
+    def refuse_lost_log(self) -> None:
+        """Refuse papers without a log: a new one begun over them would know of none and bring them again.
+
+        Not part of ``open``, which also makes the folders of a backup, whose log comes after its papers,
+        and those of a session whose log is kept elsewhere.
+
+        Raises:
+            DamagedError: there is no log, and there are papers.
+        """
+        log = self.events / "data.mdb"
+        if log.exists():
+            return
+        paper = next(self.objects.root.glob("??/*.pdf"), None)
+        if paper is not None:
+            raise DamagedError(
+                f"the log is gone while papers are there: {log} is missing, {paper} is there; put events/ back "
+                "from a backup, or name a new library"
+            )
 
     def claim_worker(self, worker: str) -> WorkerLock:
         """Hold a worker's lock until it is released or the process ends.

@@ -19,7 +19,7 @@ import lmdb
 from ..errors import DamagedError, InvariantError, StoreFailedError, UsageError
 from .disk_faults import environment_faults, storage_faults, sync_file, sync_folder
 from .lmdb_birth import DATA, create
-from .lmdb_faults import READERS_MAX, translated
+from .lmdb_faults import READERS_MAX, opening, translated
 from .lmdb_layout import FORMAT, FORMAT_KNOWN, META, NUMBER, STREAM_COMMITS, SYSTEM, TABLES_MAX, Txn
 from .lmdb_probe import check_end, check_start
 from .lmdb_writes import put
@@ -67,7 +67,7 @@ class Environment:
         new = not (self.path / DATA).exists()
         if new and self.readonly:
             raise UsageError(f"there is no log at {self.path}: name the library that holds one")
-        with translated(self.path):
+        with opening(self.path, readonly=self.readonly):
             if new:
                 create(self.path, map_size=map_size)
             check_start(self.path)

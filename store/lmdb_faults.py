@@ -24,6 +24,8 @@ READERS_MAX = 512
 """Read transactions at once, of all processes; fixed by the first process that opens the log."""
 FULL_BELOW_BYTES = 1 << 20
 """Free space under which a write that fails was short of room."""
+LOCK = "lock.mdb"
+_NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
 
@@ -35,6 +37,27 @@ def translated(path: Path) -> Iterator[None]:
             yield
         except lmdb.Error as error:
             raise _fault(path, error) from error
+
+
+@contextmanager
+def opening(path: Path, *, readonly: bool) -> Iterator[None]:
+    """As ``translated`` while a log is opened, where a refusal is a matter of permissions, not of the disk."""
+    with translated(path):
+        try:
+            yield
+        except lmdb.Error as error:
+            if getattr(error, "code", None) not in _NO_PERMISSION:
+                raise
+            why = os.strerror(error.code)
+            if not readonly:
+                raise EnvironmentFault(
+                    f"{path} cannot be written ({why}): mend its permissions, or use another folder"
+                ) from error
+            raise EnvironmentFault(
+                f"the log at {path} cannot be opened ({why}): also to read it a process must be able to write "
+                f"to {path / LOCK}, where LMDB keeps its readers; mend the permissions, or let the owner make "
+                "a copy for you with `quire backup`"
+            ) from error
 
 
 def _fault(path: Path, error: lmdb.Error) -> QuireError:

@@ -5,6 +5,7 @@ The public names, loaded when they are first used: a test that needs the simulat
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .scripted import ScriptedMachine, budget, initialize, invariant, precondition, rule, script_in
     from .store_contract import EventStoreContract, StepClock
     from .store_machine import DurableStoreMachine, LmdbStoreMachine, StoreMachine
-    from .trial import Trial, try_finder
+    from .trial import Trial, try_finder, try_resolver
     from .web import Copy, Fault, Paper, World, serve
 
 _PLACES = {
@@ -38,6 +39,7 @@ _PLACES = {
     "StoreMachine": "store_machine",
     "Trial": "trial",
     "try_finder": "trial",
+    "try_resolver": "trial",
     "Copy": "web",
     "Fault": "web",
     "Paper": "web",
@@ -70,7 +72,12 @@ __all__ = [
     "serve",
     "strategies",
     "try_finder",
+    "try_resolver",
 ]
+
+_ASSERTING = ("store_contract", "store_machine", "job_machine", "job_checks", "runtime_machine")
+if "pytest" in sys.modules:  # a failed assertion then says its values, as in a test's own file
+    sys.modules["pytest"].register_assert_rewrite(*(f"{__name__}.{module}" for module in _ASSERTING))
 
 
 def __getattr__(name: str) -> Any:

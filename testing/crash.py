@@ -1,99 +1,57 @@
 """A campaign of kills: the same command again and again on one library, each time ended by ``kill -9``.
 
 ``python -m quire.testing.crash --kills 50 --works 400 --seed 1`` runs one and prints its account; it exits 1
-when a promise was broken. The web is simulated and served by this process, so that it outlives every kill and
-its ledger counts what was really asked. Moments come from the seed: some by the clock, some when the log's
-tail shows an event of a drawn type, so that kills fall inside effects as well as between them.
+when a promise was broken. Two campaigns run side by side in two shells, each with a ``--seed`` of its own:
+they share nothing. The web is simulated and served by this process, so that it outlives every kill and its
+ledger counts what was really asked. Moments come from the seed: some by the clock, most when the log's tail
+shows an event that names a drawn state or kind of op, so that kills fall inside effects and between them.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import os
 import random
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..actors.runtime.ports import SystemClock
-from ..errors import InvariantError, QuireError, UsageError
-from ..events.facts import RunStarted, type_of
-from ..events.projections import COUNTS, EVERYTHING, count_name
+from ..actors.runtime.ports import NANOSECONDS, SystemClock
+from ..errors import DamagedError, InvariantError, QuireError, UsageError
+from ..events.facts import RunStarted
 from ..store.domain import QUIRE
 from ..store.lmdb_store import LmdbStore
 from ..store.objects import Objects
-from .accounts import SHOWN_MAX, Account, account_of
-from .web import Mix, Served, World, serve
+from .accounts import Account, account_of, events_of
+from .crash_moments import CLOCK, OPEN_S, Kill, Moment, Start, Watch, draw, hit_by, is_over
+from .crash_report import Censored, Round, Totals
+from .web import Copy, Mix, Paper, Served, World, serve
+from .web.world import COLUMNS
 
 EMAIL = "campaign@quire.example"
 FINISH_S = 600.0
 """How long a worker that nobody kills may take, in seconds."""
-TRIGGER_S = 6.0
-"""How long a kill waits for the event that it was drawn for; then it happens anyway."""
-START_S = (0.0, 1.5)
-"""Bounds of a kill in the worker's start, in seconds after that of the process."""
-RUN_S = (0.0, 1.0)
-"""Bounds of a kill by the clock, in seconds after the worker opened the log."""
-LAG_S_MAX = 0.03
-"""Longest time between the event seen and the kill: from before its effect to after it."""
-TIMES_MAX = 200
-"""Most events of a type that a kill waits for."""
-TRIGGERS = {
-    "job_planned": 1,
-    "job_leased": 2,
-    "operation_started": 6,
-    "operation_completed": 6,
-    "job_state_changed": 6,
-    "fallback_attempt": 4,
-    "crash_recovery_event": 3,
-}
-"""Event types that kills wait for, with their weights."""
+SETTLE_RUNS_MAX = 5
+"""Runs after the last kill until no work that can be had waits for a gate or a backoff."""
 IN_HAND = 12
 """Works in hand at once: few, so that a list lasts for many kills."""
+SHARED_SHARE = 12
+"""One pair of works that lead to the same PDF, and one of two URLs with the same bytes, for so many works."""
+PROGRESS_KILLS = 25
+"""Kills after which a line tells how far the campaign is."""
 CAMPAIGN_MIX = Mix(good=0.35, others=(("slow_drip", 0.2), ("chunked", 0.1), ("slow_start", 0.05)))
 """70 % sound, half of it slowly; 12 % missing, 12 % HTML, 6 % truncated."""
-
-
-class Moment(msgspec.Struct, frozen=True):
-    """When to kill."""
-
-    delay_s: float
-    """After the start; after the event where one is waited for."""
-    event: str = ""
-    """The event type to wait for."""
-    times: int = 1
-    """How many of it."""
-
-
-class Kill(msgspec.Struct, frozen=True):
-    """A kill that hit."""
-
-    moment: Moment
-    pid: int
-    began_ns: int
-    """Wall-clock time at which the process was started."""
-
-
-def draw(chance: random.Random) -> Moment:
-    """A moment: one in ten while the worker starts, four by the clock, five at an event."""
-    kind = chance.random()
-    if kind < 0.1:
-        return Moment(chance.uniform(*START_S))
-    if kind < 0.5:
-        return Moment(chance.uniform(*RUN_S), "run_started")
-    event = chance.choices(list(TRIGGERS), list(TRIGGERS.values()))[0]
-    return Moment(chance.uniform(0, LAG_S_MAX), event, int(TIMES_MAX ** chance.random()))
 
 
 class Campaign:
@@ -115,21 +73,27 @@ class Campaign:
             served: the simulated web, being served.
             seed: of the moments of the kills.
             environ: settings as ``QUIRE_…`` variables for the workers.
-            works: lines of the list; all of the world when left out.
+            works: lines of the list; all of the world, titles too, when left out.
         """
         self.folder, self.library = folder, folder / "library"
         self.served = served
         self.kills: list[Kill] = []
+        self.starts: list[Start] = []
+        """Those after a kill."""
+        self.spent_s: dict[str, float] = {}
+        """What the time went into: to the kills, to workers that end by themselves, to the account."""
         self._chance = random.Random(seed)
-        self._position = 0
         self._clock = SystemClock()
+        self._watch = Watch(self._clock)
+        self._censored = Censored()
+        self._born = False
+        """The log was opened once: from then on it must open."""
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")},
             "QUIRE_WORKS_IN_HAND": str(IN_HAND),
             **(environ or {}),
         }
-        self.list = folder / "works.txt"
-        self.list.write_text("\n".join(works or served.world.inputs()) + "\n", encoding="utf-8")
+        self.list = _listed(folder, served.world, works, seed)
 
         command = [sys.executable, "-m", "quire", "run", str(self.list), "--library", str(self.library)]
         web = ["--stand-in", served.url, "--pacing", "none", "--email", EMAIL, "--json"]
@@ -169,88 +133,174 @@ class Campaign:
 
     def run(self, kills: int) -> int:
         """Start and kill until so many kills hit or the list is done; then let it end. Returns the kills."""
+        hit = self.run_on(kills)
+        if hit == kills:
+            self.go_on()
+        return hit
+
+    def run_on(self, kills: int) -> int:
+        """Start and kill so often; fewer when the list is done before. Returns the kills."""
         before = len(self.kills)
         while len(self.kills) - before < kills:
+            moment = draw(self._chance)
+            began_ns = self._clock.wall_ns()
             worker = self.start()
-            if not self._kill(worker, draw(self._chance)):
+            with self._timed("kills"):
+                hit = self._kill(worker, moment, began_ns)
+            if not hit:
                 self.finish(worker)
                 return len(self.kills) - before
-        self.finish(self.start())
         return kills
 
-    def retry_poisoned(self) -> bool:
-        """Let the works that the kills made look like poison be tried again; False when there are none."""
-        with self.log() as log:
-            (poisoned,) = log.store.rows(COUNTS, [count_name(EVERYTHING, "reason:poison")])
-        if poisoned:
-            self.finish(self.start("--retry-failed"))
-        return bool(poisoned)
-
-    def _kill(self, worker: subprocess.Popen[bytes], moment: Moment) -> bool:
-        """Kill at the moment; False when the worker had ended before."""
+    def go_on(self) -> None:
+        """Let a worker go on to its own end."""
         began_ns = self._clock.wall_ns()
-        if moment.event:
-            self._wait_for(worker, moment)
-        try:
-            worker.wait(moment.delay_s)
-        except subprocess.TimeoutExpired:
+        with self._timed("runs to their end"):
+            worker = self.start()
+            self._note_start(worker, began_ns, speaks=True)
+            self.finish(worker)
+
+    def judged(self) -> Round:
+        """The account after the command's own end: before any retry, and after that of the poisoned alone.
+
+        A work that can be had and waits for a gate or a backoff is let come, by so many runs; what failed by
+        the kills' own doing (poison, with the deaths in the log) is tried once more by name, nothing else is.
+        """
+        account, recoveries = self._settled(retry_to_come=True)
+        retried, before = list(account.to_retry), account.problems
+        if retried:
+            self._retry(retried)
+            account, recoveries = self._settled(retry_to_come=False)
+            account.problems += [one for one in before if one not in account.problems]
+        with self.log() as log:
+            states, ops = hit_by(self.kills, events_of(log.store))
+        return Round(
+            account=account,
+            kills=self.kills,
+            recoveries=recoveries,
+            censored=self._censored,
+            states_hit=states,
+            ops_hit=ops,
+            retried=len(retried),
+            retried_home=len(set(retried) - set(account.to_retry)),
+            spent_s=dict(self.spent_s),
+        )
+
+    def _settled(self, *, retry_to_come: bool) -> tuple[Account, list[float]]:
+        account, recoveries = self.account(retry_to_come=retry_to_come)
+        for _ in range(SETTLE_RUNS_MAX):
+            if not account.waiting:
+                break
+            self.go_on()
+            account, recoveries = self.account(retry_to_come=retry_to_come)
+        return account, recoveries
+
+    def retry_poisoned(self) -> int:
+        """Try once more the works that can be had and that the kills made look like poison; how many."""
+        account, _ = self.account(retry_to_come=True)
+        if account.to_retry:
+            self._retry(list(account.to_retry))
+        return len(account.to_retry)
+
+    def _retry(self, jobs: list[str]) -> None:
+        """``quire retry`` for these jobs alone, and a run that takes them up."""
+        command = [sys.executable, "-m", "quire", "retry", *jobs, "--library", str(self.library), "--json"]
+        done = subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, check=False)
+        if done.returncode or msgspec.json.decode(done.stdout)["requeued"] != len(jobs):
+            raise InvariantError(f"quire retry of {len(jobs)} jobs: {done.stdout!r} {done.stderr[-2000:]!r}")
+        self.go_on()
+
+    def _kill(self, worker: subprocess.Popen[bytes], moment: Moment, began_ns: int) -> bool:
+        """Kill at the moment; False when the worker had ended before."""
+        came = moment.trigger is not None and self._wait_for(worker, moment)
+        by = moment.trigger.name if moment.trigger and came else CLOCK if moment.trigger else "start"
+        if not is_over(worker, moment.delay_s):
             worker.send_signal(signal.SIGKILL)
+            ended_ns = self._clock.wall_ns()
             if worker.wait() == -signal.SIGKILL:
-                self.kills.append(Kill(moment, worker.pid, began_ns))
+                self._note_start(worker, began_ns, speaks=moment.speaks)
+                self.kills.append(Kill(by, worker.pid, began_ns, ended_ns))
                 return True
+        self._note_start(worker, began_ns, speaks=True)
         return False
 
-    def _wait_for(self, worker: subprocess.Popen[bytes], moment: Moment) -> None:
-        """Return when the worker's part of the log holds enough events of the type, or after some time."""
-        until_ns = self._clock.boot_ns() + int(TRIGGER_S * 1e9)
-        while not (self.library / "events" / "data.mdb").exists():
-            if _ended(worker, 0.02) or self._clock.boot_ns() > until_ns:
-                return
-        try:
-            with self.log() as log:
-                self._tail(log.store, worker, moment, until_ns)
-        except UsageError:
-            return  # the log is being created at this very moment: as good a moment as any
+    def _note_start(self, worker: subprocess.Popen[bytes], began_ns: int, *, speaks: bool) -> None:
+        if self.kills:
+            self.starts.append(Start(worker.pid, began_ns, speaks))
 
-    def _tail(self, store: LmdbStore, worker: subprocess.Popen[bytes], moment: Moment, until_ns: int) -> None:
-        seen, run = 0, ""
-        while seen < moment.times and worker.poll() is None and self._clock.boot_ns() < until_ns:
-            for recorded in store.read(self._position, wait_s=0.02):
-                self._position = recorded.position
-                event = recorded.event
-                if isinstance(event, RunStarted) and event.pid == worker.pid:
-                    run = recorded.run_id
-                seen += recorded.run_id == run and type_of(event) == moment.event
+    def _wait_for(self, worker: subprocess.Popen[bytes], moment: Moment) -> bool:
+        """Return when the worker's part of the log holds the trigger, or after some time with False."""
+        until_ns = self._clock.boot_ns() + int(OPEN_S * NANOSECONDS)
+        while not (self.library / "events" / "data.mdb").exists():
+            if is_over(worker, 0.02) or self._clock.boot_ns() > until_ns:
+                return False
+        log = self._opened(worker, until_ns)
+        if log is None:
+            return False
+        with log:
+            return self._watch.wait(log.store, worker, moment)
+
+    def _opened(self, worker: subprocess.Popen[bytes], until_ns: int) -> OpenLog | None:
+        """The log, as soon as it is born; None where the worker or the time ends before."""
+        while True:
+            try:
+                log = self.log()
+            except (UsageError, DamagedError):
+                # It is being created at this very moment. To kill for that would kill each worker there.
+                if self._born:
+                    raise
+                if is_over(worker, 0.02) or self._clock.boot_ns() > until_ns:
+                    return None
+            else:
+                self._born = True
+                return log
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began_ns = self._clock.boot_ns()
+        yield
+        spent_s = (self._clock.boot_ns() - began_ns) / NANOSECONDS
+        self.spent_s[name] = self.spent_s.get(name, 0.0) + spent_s
 
     def log(self) -> OpenLog:
         """The library's log, to be read while workers write; a context manager."""
         return OpenLog(self.library)
 
-    def account(self) -> tuple[Account, list[float]]:
-        """The account of the library, and the times of recovery in seconds, one for each killed worker.
+    def account(self, *, retry_to_come: bool = False) -> tuple[Account, list[float]]:
+        """The account of the library, and the times of recovery in seconds; arguments as ``account_of``.
 
-        The time of recovery is from the start of the process after a kill to its first event of a job.
+        The time of recovery is from the start of the process after a kill to its first event of a job. Those
+        killed by the clock are left out, since only the quick among them would have spoken; each other start
+        counts, the last that ends by itself too.
         """
-        with self.log() as log:
-            world = self.served.world
-            works = [work for work in world.work_ids() if not work.startswith("title:")]
+        with self._timed("accounts"), self.log() as log:
             account, firsts = account_of(
-                log.store, log.objects, world=world, ledger=self.served.ledger, works=works
+                log.store,
+                log.objects,
+                world=self.served.world,
+                ledger=self.served.ledger,
+                works=self.served.world.work_ids(),
+                retry_to_come=retry_to_come,
             )
-            began = self._runs_after_kills(log.store)
-        return account, [(firsts[run] - at) / 1e9 for run, at in began.items() if run in firsts]
+            recoveries = self._recoveries(log.store, firsts)
+        return account, recoveries
 
-    def _runs_after_kills(self, store: LmdbStore) -> dict[str, int]:
-        """Run → start of its process, of the processes that were started after a kill and killed in turn."""
-        began = {kill.pid: kill.began_ns for kill in self.kills[1:]}
-        runs: dict[str, int] = {}
-        position = 0
-        while events := store.read(position):
-            position = events[-1].position
-            for recorded in events:
-                if isinstance(recorded.event, RunStarted) and recorded.event.pid in began:
-                    runs[recorded.run_id] = began[recorded.event.pid]
-        return runs
+    def _recoveries(self, store: LmdbStore, firsts: Mapping[str, int]) -> list[float]:
+        spoke: dict[int, list[int]] = {}
+        for recorded in events_of(store):
+            if isinstance(recorded.event, RunStarted) and recorded.run_id in firsts:
+                spoke.setdefault(recorded.event.pid, []).append(firsts[recorded.run_id])
+        times = []
+        self._censored = Censored()
+        for start in self.starts:
+            first = min((at for at in spoke.get(start.pid, ()) if at >= start.began_ns), default=None)
+            if not start.speaks:
+                self._censored.by_clock += 1
+            elif first is None:
+                self._censored.silent += 1
+            else:
+                times.append((first - start.began_ns) / NANOSECONDS)
+        return times
 
 
 class OpenLog:
@@ -267,77 +317,23 @@ class OpenLog:
         self.store.close()
 
 
-def _ended(worker: subprocess.Popen[bytes], wait_s: float) -> bool:
-    try:
-        worker.wait(wait_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def _listed(folder: Path, world: World, works: Sequence[str] | None, seed: int) -> Path:
+    """The list that workers are given: a plain one of these works, or a table of all of the world.
 
-
-class Totals:
-    """The sums of a campaign's rounds, for the report."""
-
-    def __init__(self) -> None:
-        self.accounts: list[Account] = []
-        self.kills: list[Kill] = []
-        self.recoveries: list[float] = []
-
-    def __repr__(self) -> str:
-        return f"<Totals of {len(self.accounts)} libraries, {len(self.kills)} kills>"
-
-    def add(self, campaign: Campaign) -> Account:
-        """Take in a library that is done; returns its account."""
-        account, recoveries = campaign.account()
-        self.accounts.append(account)
-        self.kills += campaign.kills
-        self.recoveries += recoveries
-        return account
-
-    @property
-    def problems(self) -> list[str]:
-        """Broken promises of all rounds."""
-        return [problem for account in self.accounts for problem in account.problems]
-
-    def report(self) -> str:
-        """All of it in a few lines."""
-        every = self.accounts
-        downloads = [download for account in every for download in account.downloads]
-        again = [download for download in downloads if download.asked > download.jobs]
-        in_flight = sum(account.deaths for account in every)
-        moments = Counter(kill.moment.event or "start" for kill in self.kills)
-        lines = [
-            f"{len(self.kills)} kills on {len(every)} libraries, {sum(a.works for a in every)} works, "
-            f"{sum(a.events for a in every)} events",
-            f"  moments {_summed([moments])}",
-            f"home {sum(a.home for a in every)} of {sum(a.obtainable for a in every)} that can be had; "
-            f"states {_summed(a.states for a in every)}",
-            f"kills that hit effects in flight {in_flight}, "
-            f"jobs taken over {sum(a.takeovers for a in every)}",
-            f"  in states {_summed(a.states_in_flight for a in every)}",
-            f"  ops in flight {_summed(a.ops_in_flight for a in every)}",
-            f"finished downloads {len(downloads)}, asked for again {len(again)} "
-            f"(at most {max((d.asked for d in downloads), default=0)} times), "
-            f"unexplained {sum(d.asked > d.allowed for d in downloads)}",
-            f"given up as poison {sum(a.poisoned for a in every)}",
-            f"recovery, start of process to first event of a job: {_quantiles(self.recoveries)}",
-            f"PROBLEMS {len(self.problems)}" if self.problems else "every promise was kept",
-        ]
-        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems[:SHOWN_MAX])])
-
-
-def _summed(parts: Iterable[Mapping[str, int]]) -> str:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return ", ".join(f"{name} {count}" for name, count in total.most_common()) or "none"
-
-
-def _quantiles(times: list[float]) -> str:
-    if len(times) < 2:
-        return "not measured"
-    cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return f"p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s over {len(times)} starts"
+    Its order follows from the seed, so that works that lead to one PDF are not in hand together only.
+    """
+    if works is not None:
+        path = folder / "works.txt"
+        path.write_text("\n".join(works) + "\n", encoding="utf-8")
+        return path
+    path = folder / "works.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        rows = world.rows()
+        random.Random(seed).shuffle(rows)
+        table.writerows(rows)
+    return path
 
 
 def records_of(path: Path, works: int) -> list[dict[str, Any]]:
@@ -347,42 +343,72 @@ def records_of(path: Path, works: int) -> list[dict[str, Any]]:
 
 
 def world_of(records: Path | None, works: int, *, seed: int) -> World:
-    """A world with the campaign's mix of fates out of real records, or a demo world where there are none."""
+    """A world with the campaign's mix of fates out of real records, or a demo world where there are none.
+
+    Some of its works share a URL or their bytes, so that duplicates and their ends are met.
+    """
+    shared = max(1, works // SHARED_SHARE)
     if records is None:
-        return World.demo(works, seed=seed)
-    return World.from_unpaywall(records_of(records, works), seed=seed, mix=CAMPAIGN_MIX)
+        world = World.demo(works - 2 * shared, seed=seed)
+    else:
+        world = World.from_unpaywall(records_of(records, works - 2 * shared), seed=seed, mix=CAMPAIGN_MIX)
+    for paper in papers_that_share(shared):
+        world.add(paper)
+    return world
+
+
+def papers_that_share(count: int) -> list[Paper]:
+    """So many papers whose PDF another has as well, by its URL or by its bytes, in pairs."""
+    papers = []
+    for n in range(0, count, 2):
+        at = f"https://shared.example/{n}.pdf"
+        papers += [
+            Paper(doi=f"10.5555/url.{n}.{one}", title=f"One address for two, part {n}", at=at) for one in "ab"
+        ]
+        papers += [
+            Paper(doi=f"10.5555/bytes.{n}.{one}", content=f"bytes {n}", copies=(Copy(fate="slow_drip"),))
+            for one in "ab"
+        ]
+    return papers
 
 
 def campaign(world: World, *, kills: int, seed: int, keep: Path | None = None) -> Totals:
     """Kill so often, on as many new libraries as it takes; one is done when the command ends by itself."""
-    totals = Totals()
+    totals = Totals(kills, SystemClock())
     number = 0
-    while not totals.accounts or (len(totals.kills) < kills and not totals.problems):
+    while not totals.rounds or (totals.killed < kills and not totals.problems):
         number += 1
         folder = Path(tempfile.mkdtemp(prefix="quire-campaign-", dir=keep))
         with serve(world) as served:
             round_ = Campaign(folder, served, seed=seed * 1_000_003 + number)
-            round_.run(kills - len(totals.kills))
-            round_.retry_poisoned()
-            totals.add(round_)
+            left = kills - totals.killed
+            while left > 0:
+                some = min(PROGRESS_KILLS, left)
+                hit = round_.run_on(some)
+                left -= hit
+                sys.stderr.write(totals.progress(len(round_.kills), folder) + "\n")
+                if hit < some:
+                    break
+            if not left:
+                round_.go_on()
+            totals.add(round_.judged())
         if not totals.problems and keep is None:
             shutil.rmtree(folder)
-        sys.stderr.write(
-            f"{len(totals.kills)} kills, {number} libraries, {len(totals.problems)} problems; {folder}\n"
-        )
+        sys.stderr.write(totals.progress(0, folder) + "\n")
+    totals.end()
     return totals
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a campaign and print its account; 1 when a promise was broken."""
     options = _parser().parse_args(arguments)
-    world = world_of(options.records, options.works, seed=options.seed)
     try:
+        world = world_of(options.records, options.works, seed=options.seed)
         totals = campaign(world, kills=options.kills, seed=options.seed, keep=options.keep)
     except QuireError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(totals.report())
+    print(msgspec.json.encode(totals.figures()).decode() if options.json else totals.report())
     return 1 if totals.problems else 0
 
 
@@ -395,6 +421,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--records", type=Path, help="gzipped Unpaywall records instead of the demo world")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the libraries in this folder")
+    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
     return parser
 
 

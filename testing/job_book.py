@@ -7,10 +7,10 @@ and what the tables must show is worked out from the book alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..config.settings import Retry
 from ..events.facts import (
     CrashRecovery,
     IdempotencyReplay,
@@ -26,82 +26,44 @@ from ..events.facts import (
     OperationStarted,
 )
 from ..events.job import STREAM_PREFIX
-from ..events.projections import EVERYTHING
+from ..events.projections import EVERYTHING, PARKED_NS
 from ..events.record import Recorded
-from ..events.work import Work
+from .hand_scheduler import HandClock
+from .job_effects import EffectRules
+from .job_entry import HOME, WAYS, Entry, OpEntry
+from .played import Shelf
 
-MILESTONES = (
-    "PLANNED",
-    "LEASED",
-    "HEAD_DONE",
-    "RESUME_OK",
-    "STREAMING",
-    "FINALIZED",
-    "INDEXED",
-)
-"""The way of a generation, forward only; from anywhere on it may fail."""
-AT_AN_END = ("INDEXED", "FAILED")
 POISON = "poison"
 
 
-@dataclass
-class OpEntry:
-    """An effect as the book knows it."""
-
-    kind: str
-    what: str
-    """The source or URL that it is about."""
-    epoch: int
-    code: str = ""
-    """``""`` while it is in flight."""
-    repeated: bool = False
-
-
-@dataclass
-class Entry:
-    """A job as the book knows it."""
-
-    work: Work
-    planned_at: int
-    lists: list[str]
-    priority: int
-    state: str = "PLANNED"
-    generation: int = 1
-    epoch: int = 0
-    version: int = 1
-    holder: str = ""
-    until_ns: int = 0
-    alone: bool = False
-    takeovers: int = 0
-    not_before_ns: int = 0
-    reason: str = ""
-    may_retry: bool = False
-    source: str = ""
-    ops: dict[str, OpEntry] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> bool:
-        """Its generation is over."""
-        return self.state in AT_AN_END
-
-    def over(self) -> set[str]:
-        """The sources whose turn of this generation ended with a result."""
-        turns = (op for op in self.ops.values() if op.kind == "FALLBACK")
-        return {op.what for op in turns if op.code in ("NON_RETRYABLE", "RETRYABLE")}
-
-    def answered(self) -> set[str]:
-        """The ops of kind HEAD whose answer is final."""
-        return {name for name, op in self.ops.items() if op.kind == "HEAD" and op.code == "NON_RETRYABLE"}
-
-
 class JobBook:
-    """All jobs; ``is_gone`` says of a worker, at the time of a claim, whether its lease may be taken."""
+    """All jobs.
 
-    def __init__(self, is_gone: Callable[[str, int], bool], *, lonely_after: int) -> None:
+    ``is_gone`` says of a worker, at the time of a claim, whether its lease may be taken. The book is read at
+    least once between two steps of the clock.
+    """
+
+    def __init__(
+        self,
+        is_gone: Callable[[str, int], bool],
+        *,
+        lonely_after: int,
+        retry: Retry,
+        sources: Sequence[str],
+        shelf: Shelf,
+        clock: HandClock,
+    ) -> None:
         self.jobs: dict[str, Entry] = {}
         self.position = 0
+        self.ways: Counter[tuple[str, str]] = Counter()
+        """Steps between states that were taken; from FAILED to PLANNED by a new generation."""
+        self.effects = EffectRules(shelf, clock)
         self._is_gone = is_gone
         self._lonely_after = lonely_after
+        self._retry = retry
+        self._sources = set(sources)
+        self._shelf = shelf
+        self._clock = clock
         self._rules: dict[type, Callable[[Entry, Any, Recorded[Any]], None]] = {
             JobListed: self._listed,
             JobLeased: self._leased,
@@ -110,10 +72,18 @@ class JobBook:
             JobStateChanged: self._changed,
             JobWaiting: self._waits,
             JobRequeued: self._requeued,
-            OperationStarted: self._started,
-            OperationCompleted: self._completed,
-            IdempotencyReplay: self._replayed,
-            CrashRecovery: self._recovered,
+            OperationStarted: self.effects.started,
+            OperationCompleted: self.effects.completed,
+            IdempotencyReplay: self.effects.replayed,
+            CrashRecovery: self.effects.recovered,
+        }
+        self._ends: dict[str, Callable[[Entry, JobStateChanged], None]] = {
+            "LEASED": self._taken_up,
+            "FINALIZED": self._finalized,
+            "INDEXED": self._indexed,
+            "DEDUPED": self._deduped,
+            "SKIPPED_DUPLICATE": self._skipped,
+            "FAILED": self._failed,
         }
 
     def __repr__(self) -> str:
@@ -127,7 +97,7 @@ class JobBook:
         event = recorded.event
         if isinstance(event, JobPlanned):
             assert job_id not in self.jobs, "a work is planned once"
-            self.jobs[job_id] = Entry(event.work, recorded.position, [event.list_id], event.priority)
+            self.jobs[job_id] = Entry(job_id, event.work, recorded.position, [event.list_id], event.priority)
             return
         job = self.jobs[job_id]
         job.version += 1
@@ -143,18 +113,28 @@ class JobBook:
         assert event.list_id not in job.lists, "a job is put on a list once"
         job.lists.append(event.list_id)
 
-    def _requeued(self, job: Entry, event: JobRequeued, _: Recorded[Any]) -> None:
+    def _requeued(self, job: Entry, event: JobRequeued, recorded: Recorded[Any]) -> None:
         assert job.state == "FAILED", f"a job that is {job.state} opens no generation"
         assert event.generation == job.generation + 1
-        assert job.may_retry or event.reason == "retry_failed", "a final failure is retried by a person alone"
-        job.state, job.generation, job.ops = "PLANNED", event.generation, {}
-        job.reason, job.may_retry, job.takeovers = "", False, 0
-        job.not_before_ns = event.not_before_ns
+        assert event.not_before_ns == 0, "who asks for a failed job gets it at once"
+        if event.reason != "retry_failed":
+            assert self.may_go_again(job, recorded.time_ns), f"not yet, or by a person alone: {job}"
+        self._step(job, "PLANNED")
+        job.generation, job.ops, job.must_store = event.generation, {}, set()
+        job.reason, job.may_retry, job.takeovers, job.failed_ns = "", False, 0, 0
+
+    def may_go_again(self, job: Entry, wall_ns: int) -> bool:
+        """Whether a failed job opens a generation when its work is asked for; else it is a dead letter."""
+        rest_ns = int(self._retry.backoff_s * 2 ** (job.generation - 1)) * 1_000_000_000
+        rested = not job.failed_ns <= wall_ns < job.failed_ns + rest_ns  # before: the clock was set back
+        return job.may_retry and job.generation < self._retry.generations_max and rested
 
     # Leases
 
     def _leased(self, job: Entry, event: JobLeased, recorded: Recorded[Any]) -> None:
         assert not job.finished, "a finished job is leased to nobody"
+        if job.not_before_ns != PARKED_NS:
+            assert recorded.time_ns >= job.not_before_ns, f"{job} was taken before its gate opens"
         assert event.takeover == bool(job.holder)
         if job.holder and job.holder != event.worker:
             assert self._is_gone(job.holder, job.until_ns), f"{event.worker} took a job of {job.holder}"
@@ -162,6 +142,8 @@ class JobBook:
         lonely = deaths >= self._lonely_after
         assert event.alone == lonely or job.alone, f"after {deaths} deaths it runs alone: {event}"
         job.alone = event.alone or (job.alone and bool(job.holder))
+        job.dead_worker = job.holder
+        self.effects.take_up(job)
         job.holder, job.until_ns, job.epoch = event.worker, event.until_ns, recorded.epoch
         job.takeovers, job.not_before_ns, job.reason = job.takeovers + event.takeover, 0, ""
 
@@ -175,47 +157,77 @@ class JobBook:
 
     # States and effects
 
-    def _changed(self, job: Entry, event: JobStateChanged, _: Recorded[Any]) -> None:
-        assert event.before == job.state, f"a step from {event.before}, and the job is {job.state}"
-        assert not job.finished, f"{job.state} is an end"
-        if event.state != "FAILED":
-            assert MILESTONES.index(event.state) > MILESTONES.index(job.state), "states go forward only"
-        elif event.reason == POISON:
-            assert job.alone, "a job is poison when it killed its worker with nothing beside it"
-        job.state, job.takeovers, job.may_retry = event.state, 0, event.may_retry
-        job.reason = event.reason or job.reason
-        job.source = event.artifact.source if event.artifact else job.source
-        if job.finished:
-            job.ops, job.not_before_ns = {}, 0
+    def _step(self, job: Entry, state: str) -> None:
+        self.ways[job.state, state] += 1
+        job.state = state
 
-    def _waits(self, job: Entry, event: JobWaiting, _: Recorded[Any]) -> None:
+    def _changed(self, job: Entry, event: JobStateChanged, recorded: Recorded[Any]) -> None:
+        assert event.before == job.state, f"a step from {event.before}, and the job is {job.state}"
+        assert event.state in WAYS[job.state], f"no step leads from {job.state} to {event.state}"
+        if event.state in self._ends:
+            self._ends[event.state](job, event)
+        self._step(job, event.state)
+        job.takeovers, job.may_retry = 0, event.may_retry
+        job.reason = event.reason or job.reason
+        if event.artifact:
+            job.source, job.sha256 = event.artifact.source, event.artifact.sha256
+        if job.finished:
+            job.ops, job.not_before_ns, job.must_store = {}, 0, set()
+            job.failed_ns = 0 if job.home else recorded.time_ns
+
+    def _taken_up(self, job: Entry, _event: JobStateChanged) -> None:
+        held = [one for one in self._others(job) if self._same_work(one, job)]
+        assert not held, f"{job.job_id[:8]} goes to the network for what {held[0].job_id[:8]} holds"
+
+    def _finalized(self, job: Entry, event: JobStateChanged) -> None:
+        sha256 = event.artifact.sha256 if event.artifact else ""
+        done = [op for op in job.of_kind("FINALIZE") if (op.what, op.code) == (sha256, "OK")]
+        assert done, f"{sha256[:8]} is finalised, and the ledger has no such effect"
+
+    def _indexed(self, job: Entry, _event: JobStateChanged) -> None:
+        others = [one for one in self._others(job) if one.sha256 == job.sha256]
+        assert not others, f"{job.sha256[:8]} is indexed twice, by {others}"
+        self._ended_ok(job, "INDEX")
+
+    def _deduped(self, job: Entry, _event: JobStateChanged) -> None:
+        target = self.jobs[self._ended_ok(job, "DEDUPE").target]
+        assert target is not job, f"{job} points to itself"
+        assert target in self._others(job), f"{job} points to {target}, which has nothing"
+        assert target.sha256 == job.sha256, f"{job} points to {target}, which has other bytes"
+
+    def _ended_ok(self, job: Entry, kind: str) -> OpEntry:
+        done = [op for op in job.of_kind(kind) if (op.what, op.code) == (job.sha256, "OK")]
+        assert done, f"the ledger has no {kind} of {job.sha256[:8]}"
+        return done[-1]
+
+    def _skipped(self, job: Entry, event: JobStateChanged) -> None:
+        sha256 = event.artifact.sha256 if event.artifact else ""
+        assert [one for one in self._others(job) if one.sha256 == sha256], f"nobody holds {sha256[:8]}"
+        assert not job.of_kind("STREAM"), "bytes were asked for, and it is called skipped"
+
+    def _others(self, job: Entry) -> list[Entry]:
+        """The other jobs that are home, with their object on disk."""
+        home = [one for one in self.jobs.values() if one is not job and one.home]
+        return [one for one in home if self._shelf.has(one.sha256)]
+
+    def _same_work(self, one: Entry, other: Entry) -> bool:
+        return bool(set(one.work.identifiers()) & set(other.work.identifiers()))
+
+    def _failed(self, job: Entry, event: JobStateChanged) -> None:
+        if event.reason == POISON:
+            assert job.alone, "a job is poison when it killed its worker with nothing beside it"
+            return
+        turns = job.of_kind("FALLBACK")
+        if event.reason == "exhausted":
+            assert job.over() == self._sources, f"exhausted, and not each source had its turn: {turns}"
+        hope = event.reason != "exhausted" or any(op.code == "RETRYABLE" for op in turns)
+        assert event.may_retry == (hope and job.generation < self._retry.generations_max), f"{event}: {job}"
+
+    def _waits(self, job: Entry, event: JobWaiting, recorded: Recorded[Any]) -> None:
         assert not job.finished
         job.not_before_ns, job.reason = event.not_before_ns, event.reason
-
-    def _started(self, job: Entry, event: OperationStarted, recorded: Recorded[Any]) -> None:
-        before = job.ops.get(event.op_id)
-        what = str(event.about.get("source") or event.about.get("url") or "")
-        if before is not None:
-            assert before.code not in ("", "OK", "NON_RETRYABLE"), f"{event.kind} of {what!r} is redone"
-        if event.kind == "FALLBACK":
-            assert what not in job.over(), f"the turn of {what!r} had its result, and is redone"
-        repeated = before is not None and (before.repeated or before.code not in ("", "ABANDONED"))
-        job.ops[event.op_id] = OpEntry(event.kind, what, recorded.epoch, repeated=repeated)
-
-    def _completed(self, job: Entry, event: OperationCompleted, _: Recorded[Any]) -> None:
-        op = job.ops[event.op_id]
-        assert not op.code, f"{op.kind} of {op.what!r} ended twice"
-        op.code = event.code
-        if event.code != "ABANDONED" and not op.repeated:
-            job.takeovers = 0
-
-    def _replayed(self, job: Entry, event: IdempotencyReplay, _: Recorded[Any]) -> None:
-        assert job.ops[event.op_id].code in ("OK", "NON_RETRYABLE"), "what has no result is replayed"
-
-    def _recovered(self, job: Entry, event: CrashRecovery, _: Recorded[Any]) -> None:
-        op = job.ops[event.op_id]
-        assert not op.code, "what had ended is recovered"
-        assert op.epoch < job.epoch, "an effect of the owner itself is recovered"
+        wait_ns = event.not_before_ns - recorded.time_ns
+        job.opens_boot_ns = self._clock.boot - (self._clock.wall - recorded.time_ns) + wait_ns
 
     # What the tables must show
 
@@ -253,8 +265,8 @@ class JobBook:
         words = [f"state:{job.state}"]
         if job.state == "FAILED":
             return [*words, f"reason:{job.reason}", f"failed:{'retryable' if job.may_retry else 'final'}"]
-        if job.finished:
-            return [*words, f"source:{job.source}"]
+        if job.state in HOME:
+            return [*words, f"source:{job.source or 'held'}"]
         words.append("unfinished")
         if job.holder:
             words.append("leased")

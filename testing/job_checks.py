@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..events.job import JobRow
 from ..events.projections import CLAIMABLE, COUNTS, JOBS, LEASED, WAITING, job_id_of, list_prefix
 from ..store.interface import EventStore
-from .job_book import Entry, JobBook
+from .job_book import JobBook
+from .job_entry import Entry
 from .worker import Worker
 
 
@@ -27,7 +28,7 @@ def check_holders(book: JobBook, workers: Sequence[Worker]) -> None:
 def check_memory(book: JobBook, workers: Sequence[Worker]) -> None:
     """A job in hand knows of every result that its generation had when it was taken."""
     for worker in workers:
-        for job_id, job in worker.hands.jobs.items():
+        for job_id, job in worker.jobs.items():
             entry = book.jobs[job_id]
             if job.epoch != entry.epoch or worker.asleep or job.letting_go:
                 continue

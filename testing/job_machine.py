@@ -1,64 +1,86 @@
 """JobMachine: the life of jobs under several workers that plan, claim, work, sleep, die and come late.
 
-Planner, lease manager, reconciler and journal are the real ones, and so are the job in hand with its
-fallback machine and the ledger that it is made from; the resolver's decisions, the clock and death are
-drawn. ``JobBook`` says of each event in the log whether it may stand there, and what the tables must show.
+Planner, lease manager, reconciler, resolver and journal are the real ones; what sources, finalizer and gates
+answer, the clock and death are drawn. ``JobBook`` says of each event in the log whether it may stand there,
+and what the tables must show.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import msgspec
 from hypothesis import strategies as st
 
-from ..actors.job_in_hand import JobInHand, Miss
-from ..actors.messages import Came, ChunkPlanned, Drain, Idle, PlanChunk
+from ..actors.job_in_hand import JobInHand
+from ..actors.messages import AdapterRestarted, Came, ChunkPlanned, Drain, Finalize, Idle, PlanChunk, TurnId
 from ..actors.messages import Work as WorkOn
 from ..actors.outcome import Wanted
 from ..actors.runtime.ports import NANOSECONDS
+from ..actors.web.exchange import Web
 from ..config.loader import load
 from ..config.settings import Quire
-from ..events import fallback
-from ..events.facts import Artifact, AttemptOutcome, Event, IdempotencyReplay, JobWaiting, LeaseReleased
+from ..events.facts import (
+    Artifact,
+    Event,
+    JobStateChanged,
+    LeaseReleased,
+    OperationCompleted,
+    OperationStarted,
+)
 from ..events.job import State, stream_of
 from ..events.keys import job_key, op_key
-from ..events.projections import EVERYTHING
+from ..events.projections import EVERYTHING, PARKED_NS
 from ..events.record import Appended, Batch
 from ..events.work import Work
 from ..store.domain import QUIRE
 from ..store.interface import EventStore
 from ..store.memory_store import MemoryStore
 from .hand_scheduler import HandClock
-from .job_book import Entry, JobBook
+from .job_book import JobBook
 from .job_checks import check_holders, check_memory, check_tables
+from .job_entry import Entry
+from .job_lives import LIVES, SOURCES
+from .played import ANSWERS, URLS, PlayedGates, Shelf
 from .scripted import ScriptedMachine, initialize, invariant, rule
 from .worker import Worker
 
-WORKS = tuple(Work(doi=f"10.1234/{name}") for name in ("one", "two", "three"))
+WORKS = (Work(doi="10.1234/one"), Work(doi="10.1234/two", arxiv_id="2301.00002"), Work(arxiv_id="2301.00002"))
+"""The last two are one article under two names."""
 LISTS = ("00000000000000a1", "00000000000000b2", EVERYTHING)
 WORKERS = 2
 WHO = st.integers(0, WORKERS - 1)
 PICK = st.integers(0, 2)
-ENDS: tuple[tuple[AttemptOutcome, str], ...] = (
-    ("no_pdf", "none"),
-    ("retryable", "http_503"),
-    ("skipped", "breaker_open"),
-)
-"""How a turn ends; the last is a gate."""
-
-
 LOOKS_S = (0.3, 0.3)
 """Times after which each worker has looked again: what one lost at the first look is taken at the next."""
-HEADS = st.sampled_from(["", "NON_RETRYABLE", "RETRYABLE", "OK"])
-"""How the opening of a URL ends; ``""`` leaves it in flight."""
+WAKES_S = 1.0
+"""A job that waits is taken up at most so long after its gate opens, by whoever has room; seconds."""
+WHERE = st.sampled_from((URLS[0], *URLS))
+"""Where a source finds a PDF; often where others found one."""
+HOW = st.sampled_from(("good", "good", *ANSWERS))
+IN_A_ROW = st.sampled_from([3, 0, 2, 4, 8])
+"""Answers one after the other about a job. Of good ones two open its URL, three stream it, four store it."""
+DEATHS = st.sampled_from(["killed", "placed", "stopped", "HEAD_DONE", "RESUME_OK", "FINALIZED"])
+"""By SIGKILL; when bytes had got their names and nobody had said so; because it is asked to end; and at a
+milestone that this version writes in one append with the next, and another may have written alone."""
+HALFWAY = ("HEAD_DONE", "RESUME_OK", "FINALIZED")
 
 
 @cache
-def settings_of_the_machine() -> Quire:
-    """The defaults, with a small hand, so that jobs are left for others."""
-    return msgspec.structs.replace(load([], environ={}).settings, works_in_hand=2)
+def settings_of_the_machine(*, offline: bool = False) -> Quire:
+    """The defaults with a small hand, so that jobs are left for others, three sources and two generations."""
+    settings = load([], environ={}).settings
+    named = [source for tier in settings.fallback.tiers for source in tier.sources]
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        works_in_hand=2,
+        web=replace(settings.web, offline=offline),
+        retry=replace(settings.retry, generations_max=2),
+        fallback=replace(settings.fallback, disabled=tuple(one for one in named if one not in SOURCES)),
+    )
 
 
 class JobMachine(ScriptedMachine):
@@ -71,7 +93,19 @@ class JobMachine(ScriptedMachine):
         self.clock = HandClock()
         self.settings = settings_of_the_machine()
         self.store = self.open_store()
-        self.book = JobBook(self._is_gone, lonely_after=self.settings.lease.lonely_after_takeovers)
+        self.shelf = Shelf()
+        self.shut: dict[str, int] = {}
+        """Host → time on the boot clock at which its breaker lets somebody through."""
+        self.book = JobBook(
+            self._is_gone,
+            lonely_after=self.settings.lease.lonely_after_takeovers,
+            retry=self.settings.retry,
+            sources=SOURCES,
+            shelf=self.shelf,
+            clock=self.clock,
+        )
+        self.met: Counter[str] = Counter()
+        """What the steps came to: questions answered and how, deaths, gates, plans."""
         self.planned: list[ChunkPlanned] = []
         self.born = 0
         self.dead: set[str] = set()
@@ -81,14 +115,17 @@ class JobMachine(ScriptedMachine):
         """The store under all workers."""
         return MemoryStore(QUIRE, run_id="run", clock=self.clock)
 
-    def _worker(self) -> Worker:
+    def _worker(self, *, offline: bool = False) -> Worker:
         self.born += 1
         name = f"w{self.born}"
         return Worker(
             name,
             store=self.store,
             clock=self.clock,
-            settings=self.settings,
+            settings=settings_of_the_machine(offline=offline),
+            sources=SOURCES,
+            shelf=self.shelf,
+            web=cast(Web, PlayedGates(self.clock, self.shut, offline=offline)),
             is_alive=lambda other: other not in self.dead,
             watch=lambda said: self._heard(name, said),
             report=self.planned.append,
@@ -103,17 +140,19 @@ class JobMachine(ScriptedMachine):
         if isinstance(said, Idle) and worker.list_id and said.errand == worker.errand:
             self._read_the_log()
             left = [job for job in self.book.jobs.values() if worker.list_id in self.book.lists_of(job)]
-            assert all(job.finished for job in left), f"{name} is idle, and of {left} not all are finished"
+            again = [self.book.jobs[job_id] for job_id in self._to_unpark(worker)]
+            left = [job for job in left if not job.finished and job.not_before_ns != PARKED_NS] + again
+            assert not left, f"{name} is idle, and {left} are not finished"
             worker.list_id = ""
 
     # Planning
 
-    @initialize()
-    def begin(self) -> None:
-        """All works are wanted, and every worker works."""
-        self.plan(0, 7, 0, False)
-        for who in range(WORKERS):
-            self.work(who, 0)
+    @initialize(life=st.sampled_from(sorted(LIVES)))
+    def begin(self, life: str = "plain") -> None:
+        """Works are wanted, and workers work; then some way into what is rare."""
+        for step, *arguments in LIVES[life]:
+            getattr(self, step)(*arguments)
+            self.the_log_and_the_tables_are_right()
 
     @rule(who=WHO, which=st.integers(1, 7), on=st.integers(0, 2), retry=st.booleans())
     def plan(self, who: int, which: int, on: int, retry: bool) -> None:
@@ -123,31 +162,55 @@ class JobMachine(ScriptedMachine):
             return
         works = [work for number, work in enumerate(self.works) if which >> number & 1]
         self._read_the_log()
-        known = {job_key(work): self.book.jobs.get(job_key(work)) for work in works}
-        wanted = _counts(list(known.values()), twice=len(works))
+        known = [self.book.jobs.get(job_key(work)) for work in works]
+        standing = Counter(self._standing(job, retry) for job in known)
+        again = [job for job in known if job and self._standing(job, retry) == "requeued"]
         asked = tuple(Wanted(work) for work in works + works)
-        chunk = PlanChunk(asked, list_id, retry, self.store.head().position)
-        worker.directory.planner.tell(chunk)
+        worker.directory.planner.tell(PlanChunk(asked, list_id, retry, self.store.head().position))
         worker.run()
         [told] = self.planned
         self.planned.clear()
-        assert {name: getattr(told.planned, name) for name in wanted} == wanted, f"{told} for {known}"
+        standing.update(works=2 * len(works), doubled=len(works))
+        assert Counter({**msgspec.structs.asdict(told.planned)}) == standing, f"{told} for {known}"
         self._read_the_log()
-        for work in works:
-            assert list_id in self.book.jobs[job_key(work)].lists, "a job is on the list that asked for it"
-            if retry:
-                assert self.book.jobs[job_key(work)].state != "FAILED", "retry opens a generation"
+        assert all(job.state != "FAILED" for job in again), f"a generation was to open: {again}"
+        assert all(list_id in self.book.jobs[job_key(work)].lists for work in works), (
+            f"{list_id} asked for it"
+        )
+        self.met.update(f"planned: {what}" for what in standing)
+
+    def _standing(self, job: Entry | None, retry: bool) -> str:
+        """What a work counts as when it is asked for."""
+        if job is None:
+            return "new"
+        if job.home:
+            return "home"
+        if job.state != "FAILED":
+            return "unfinished"
+        return "requeued" if retry or self.book.may_go_again(job, self.clock.wall) else "failed"
 
     # Workers
 
     @rule(who=WHO, on=st.integers(0, 2))
     def work(self, who: int, on: int) -> None:
-        """Work on a list, or go on with it after a pause."""
+        """Work on a list, or go on with it after a pause; what an offline run had parked is taken up."""
         worker = self.workers[who]
         worker.list_id = LISTS[on]
         worker.errand += 1
+        self._read_the_log()
+        worker.to_unpark = {} if worker.offline else self._parked(worker.list_id)
         worker.directory.leases.tell(WorkOn(LISTS[on], worker.errand))
         worker.run()
+
+    def _to_unpark(self, worker: Worker) -> list[str]:
+        """The jobs of its list that it was to take up, and nobody did since."""
+        again = worker.to_unpark.items() & self._parked(worker.list_id).items()
+        return [job_id for job_id, _ in again if not self._may_be_poison(self.book.jobs[job_id])]
+
+    def _parked(self, list_id: str) -> dict[str, int]:
+        """The jobs of a list that another run's setting holds back, with the epoch that was left."""
+        jobs = map(self.book.jobs.__getitem__, self.book.waiting(list_id) if list_id else [])
+        return {job.job_id: job.epoch for job in jobs if job.not_before_ns == PARKED_NS}
 
     @rule(who=WHO)
     def pause(self, who: int) -> None:
@@ -166,148 +229,111 @@ class JobMachine(ScriptedMachine):
         self.workers[who].asleep = not self.workers[who].asleep
         self.workers[who].run()
 
-    @rule(who=WHO)
-    def die(self, who: int) -> None:
-        """Kill a worker with all that it had in hand and on the way; another starts in its place."""
+    @rule(who=WHO, how=DEATHS, after=IN_A_ROW, offline=st.sampled_from([False, False, True]))
+    def die(self, who: int, how: str, after: int = 0, offline: bool = False) -> None:
+        """End a worker with all that it had in hand and on the way; another starts in its place.
+
+        One of its jobs comes some answers further before, so that each place is died at.
+        """
         gone = self.workers[who]
+        job_id = next(iter(gone.jobs), "")
+        for _ in range(0 if gone.asleep else after):
+            self._go_on(gone, job_id, "good", URLS[0])
+        if how == "placed":
+            for asked in gone.finalizer.asked.values():
+                self.met["died with an object placed"] += self.shelf.place(asked)
+        elif how in HALFWAY:
+            self._write_halfway(gone, how)
+        elif how == "stopped" and not gone.asleep:
+            gone.stop()
         gone.alive = False
         self.dead.add(gone.name)
-        self.workers[who] = self._worker()
+        self.workers[who] = self._worker(offline=offline)
+        self.met[how] += 1
         self.work(who, LISTS.index(gone.list_id) if gone.list_id else 0)
 
-    @rule(seconds=st.sampled_from([0.3, 45.0, 130.0]))
+    @rule(source=st.sampled_from(SOURCES), seconds=st.sampled_from([1, 100]))
+    def shut_a_gate(self, source: str, seconds: int) -> None:
+        """A host's breaker opens: jobs that come to it wait, and it costs them no generation."""
+        self.shut[source.replace("_", "-")] = self.clock.boot + seconds * NANOSECONDS
+
+    @rule(seconds=st.sampled_from([0.3, 45.0, 130.0, 700.0]))
     def pass_time(self, seconds: float) -> None:
-        """Time passes: leases are renewed or run out, gates open, claims are made."""
+        """Time passes: leases are renewed or run out, turns and budgets too, gates open, claims are made."""
         for passed in (seconds, *LOOKS_S):
             self.clock.move(passed)
             for worker in self.workers:
                 worker.run()
         self._check_nothing_is_left_lying()
+        self._check_nothing_is_waited_for_too_long()
 
     @rule(hours=st.sampled_from([-1, 1]))
     def clock_jumps(self, hours: int) -> None:
-        """The wall clock is set; leases count on the clock since boot."""
+        """The wall clock is set, once between two looks of a worker; leases count on the clock since boot."""
         self.clock.jump(hours * 3600)
-        for worker in self.workers:
-            worker.run()
+        for passed in (0.0, LOOKS_S[0]):
+            self.clock.move(passed)
+            for worker in self.workers:
+                worker.run()
 
-    # What a worker does with a job
+    # What becomes of a job
 
-    @rule(who=WHO, pick=PICK, end=st.sampled_from(ENDS))
-    def turn(self, who: int, pick: int, end: tuple[AttemptOutcome, str]) -> None:
-        """Begin turns of sources, or end one; when the fallback machine is done, so is the job."""
-        worker, job = self._pick(who, pick)
-        if job is None:
-            return
-        now_ms = self.clock.boot_ns() // 1_000_000
-        events = job.step(State.LEASED)
-        if job.turns:
-            turn = next(iter(job.turns.values()))
-            ended = job.machine.ended(turn.id.source, turn.id.attempt, fallback.Ended(*end), now_ms)
-            events += job.turn_ended(turn, Miss(ended.outcome, ended.reason), now_ms)
-            commands = job.machine.settle() or job.machine.advance(now_ms, _free)
+    @rule(who=WHO, pick=PICK, how=HOW, url=WHERE)
+    def answer(self, who: int, pick: int, how: str, url: str) -> None:
+        """Answer one question that a worker has asked: of a source's turn, or of the finalizer."""
+        worker = self.workers[who]
+        asking: list[str | TurnId] = [*worker.finalizer.asked, *worker.sources.asked]
+        if asking:
+            self._answer(worker, asking[pick % len(asking)], how, url)
+
+    @rule(who=WHO, pick=PICK, how=HOW, url=WHERE, most=IN_A_ROW, alike=st.booleans())
+    def hurry(self, who: int, pick: int, how: str, url: str, most: int, alike: bool) -> None:
+        """Answer the next questions about a job: all alike, or well but for the last."""
+        worker = self.workers[who]
+        jobs = list(worker.jobs)
+        for number in range(1, most + 1 if jobs and not worker.asleep else 0):
+            self._go_on(worker, jobs[pick % len(jobs)], how if alike or number == most else "good", url)
+
+    def _go_on(self, worker: Worker, job_id: str, how: str, url: str) -> None:
+        """Answer what was asked last about a job, so that one of its turns comes through."""
+        asking = job_id if job_id in worker.finalizer.asked else None
+        turns = (turn for turn in reversed(worker.sources.asked) if turn.job_id == job_id)
+        asked = asking or next(turns, None)
+        if asked is not None:
+            self._answer(worker, asked, how, url)
+
+    def _answer(self, worker: Worker, asked: str | TurnId, how: str, url: str) -> None:
+        if isinstance(asked, str):
+            worker.finalizer.answer(asked, how)
+            self.met[f"Finalize {how}"] += 1
         else:
-            commands = job.machine.advance(now_ms, _free) or job.machine.settle()
-        self._do(worker, job, commands, events)
+            self.met[f"{worker.sources.answer(asked, how, url)} {how}"] += 1
+        worker.run()
 
-    def _do(
-        self, worker: Worker, job: JobInHand, commands: list[fallback.Command], events: list[Event]
-    ) -> None:
-        over = False
-        for command in commands:
-            if isinstance(command, fallback.Start):
-                events.append(job.turn_started(command, self.clock.boot_ns() // 1_000_000))
-            elif isinstance(command, fallback.Wait):
-                opens_ns = self.clock.wall_ns() + command.wait_ms * 1_000_000
-                events += [JobWaiting(command.reason, opens_ns, command.sources), LeaseReleased("waiting")]
-                over = True
-            elif isinstance(command, fallback.Finish):
-                events += job.step(State.FAILED, reason=command.reason, may_retry=command.may_retry)
-                events.append(LeaseReleased("failed"))
-                over = True
-        if events:
-            self._commit(worker, job, events, over=over)
+    @rule(who=WHO, source=st.sampled_from(SOURCES))
+    def restart_an_adapter(self, who: int, source: str) -> None:
+        """A source's adapter fails and is replaced: its turns are lost."""
+        worker = self.workers[who]
+        worker.sources.lost(source)
+        worker.directory.resolver.tell(AdapterRestarted(source))
+        worker.run()
 
-    @rule(who=WHO, pick=PICK, url=st.integers(0, 1), code=HEADS)
-    def head(self, who: int, pick: int, url: int, code: str) -> None:
-        """Open a URL, unless its answer is known; the end of what is in flight comes with the next call."""
-        worker, job = self._pick(who, pick)
-        if job is None:
-            return
-        op_id = op_key("HEAD", job.job_id, url=f"https://a.example/{url}")
-        begun = worker.hands.open.pop(job.job_id, None)
-        if begun is not None:
-            self._commit(worker, job, [self._opened(worker, job, begun[1], code or "ABANDONED")])
-        elif op_id in job.answered:
-            self._commit(worker, job, [IdempotencyReplay(op_id, "HEAD")])
-        elif not self._had_its_result(worker, job, op_id):
-            events: list[Event] = [job.begin("HEAD", {"url": f"https://a.example/{url}"})]
-            if code:
-                events.append(self._opened(worker, job, op_id, code))
-            else:
-                worker.hands.open[job.job_id] = ("HEAD", op_id)
-            self._commit(worker, job, events)
+    def _write_halfway(self, worker: Worker, milestone: str) -> None:
+        """Write a milestone of one job alone."""
+        job = next((job for job in worker.jobs.values() if not job.letting_go), None)
+        events = self._halfway(worker, job, milestone) if job is not None and not worker.asleep else []
+        if job is not None and events:
+            batch: Batch[Event] = Batch(stream_of(job.job_id), tuple(events), epoch=job.epoch)
+            self.met[f"died at {milestone}"] += isinstance(self.store.append([batch])[0], Appended)
 
-    def _opened(self, worker: Worker, job: JobInHand, op_id: str, code: str) -> Event:
-        if code in ("OK", "NON_RETRYABLE"):
-            worker.hands.heard[job.job_id].add(op_id)
-        return job.end(op_id, "HEAD", code, reason="known")  # type: ignore[arg-type]  # drawn from the codes
-
-    def _had_its_result(self, worker: Worker, job: JobInHand, op_id: str) -> bool:
-        """Whether these hands heard the answer themselves, or it was good: then it is streamed, not asked."""
-        self._read_the_log()
-        op = self.book.jobs[job.job_id].ops.get(op_id)
-        return op_id in worker.hands.heard[job.job_id] or (op is not None and op.code == "OK")
-
-    @rule(who=WHO, pick=PICK)
-    def milestone(self, who: int, pick: int) -> None:
-        """The next step towards home, with the effect that leads to it."""
-        worker, job = self._pick(who, pick)
-        if job is None or job.turns or job.job_id in worker.hands.open:
-            return
-        ways = {
-            State.PLANNED: State.LEASED,
-            State.LEASED: State.HEAD_DONE,
-            State.HEAD_DONE: State.STREAMING,
-            State.RESUME_OK: State.STREAMING,
-            State.STREAMING: State.FINALIZED,
-            State.FINALIZED: State.INDEXED,
-        }
-        after = ways[job.state]
-        artifact = Artifact("ab" * 32, 1000, "ann") if after is State.FINALIZED else None
-        events: list[Event] = []
-        if after in (State.STREAMING, State.INDEXED):
-            kind = "STREAM" if after is State.STREAMING else "INDEX"
-            begun = job.begin(kind, {"sha256": "ab" * 32, "epoch": job.epoch})  # type: ignore[arg-type]
-            events += [begun, job.end(begun.op_id, begun.kind, "OK", sha256="ab" * 32)]
-        events += job.step(after, artifact=artifact)
-        over = after is State.INDEXED
-        self._commit(worker, job, [*events, *([LeaseReleased("done")] if over else [])], over=over)
-
-    @rule(who=WHO, pick=PICK, retry=st.booleans())
-    def give_up(self, who: int, pick: int, retry: bool) -> None:
-        """The job fails, for now or for good."""
-        worker, job = self._pick(who, pick)
-        if job is not None:
-            events = job.step(State.FAILED, reason="exhausted", may_retry=retry)
-            self._commit(worker, job, [*events, LeaseReleased("failed")], over=True)
-
-    @rule(who=WHO, pick=PICK, seconds=st.sampled_from([1, 100]))
-    def wait(self, who: int, pick: int, seconds: int) -> None:
-        """A gate holds the job back: it waits, and costs no generation."""
-        worker, job = self._pick(who, pick)
-        if job is not None:
-            opens_ns = self.clock.wall_ns() + seconds * NANOSECONDS
-            self._commit(
-                worker, job, [JobWaiting("breaker_open", opens_ns), LeaseReleased("waiting")], over=True
-            )
-
-    @rule(who=WHO, pick=PICK)
-    def let_go(self, who: int, pick: int) -> None:
-        """Let a job go as it stands."""
-        worker, job = self._pick(who, pick)
-        if job is not None:
-            self._commit(worker, job, [LeaseReleased("shutdown")], over=True)
+    def _halfway(self, worker: Worker, job: JobInHand, milestone: str) -> list[Event]:
+        asked = worker.finalizer.asked.get(job.job_id)
+        if milestone == "FINALIZED" and job.state is State.STREAMING:
+            return _finalized(asked) if asked is not None and self.shelf.place(asked) else []
+        if milestone == "FINALIZED" or job.state is not State.LEASED:
+            return []
+        resumes = [JobStateChanged(State.HEAD_DONE, State.RESUME_OK)] if milestone == "RESUME_OK" else []
+        return [JobStateChanged(job.state, State.HEAD_DONE), *resumes]
 
     @rule(pick=PICK, back=st.integers(1, 3))
     def come_late(self, pick: int, back: int) -> None:
@@ -320,15 +346,6 @@ class JobMachine(ScriptedMachine):
         bare = Batch(stream_of(job_id), (LeaseReleased("late"),))
         results = self.store.append([stale, bare])
         assert not [one for one in results if isinstance(one, Appended)], f"a late owner wrote: {results}"
-
-    def _pick(self, who: int, pick: int) -> tuple[Worker, JobInHand | None]:
-        worker = self.workers[who]
-        jobs = [job for job in worker.hands.jobs.values() if not job.letting_go]
-        return worker, jobs[pick % len(jobs)] if jobs else None
-
-    def _commit(self, worker: Worker, job: JobInHand, events: list[Event], *, over: bool = False) -> None:
-        worker.hands.commit(job, events, over=over)
-        worker.run()
 
     # What must hold
 
@@ -351,23 +368,38 @@ class JobMachine(ScriptedMachine):
         """Whoever is awake, has room and works on a list leaves nothing of it that may be taken."""
         self._read_the_log()
         for worker in self.workers:
-            hand = worker.leases.in_hand
-            if worker.asleep or not worker.list_id or len(hand) >= self.settings.works_in_hand:
+            if not worker.list_id or not self._has_room(worker):
                 continue
-            if any(self.book.jobs[job_id].alone for job_id in hand):
-                continue
-            left = [job for job in map(self.book.jobs.get, self._takeable(worker.list_id)) if job]
-            left = [job for job in left if not self._may_be_poison(job) or not hand]
+            names = [*self._takeable(worker.list_id), *self._to_unpark(worker)]
+            jobs = map(self.book.jobs.__getitem__, names)
+            left = [job for job in jobs if not self._may_be_poison(job) or not worker.leases.in_hand]
             assert not left, f"{worker} has room, and {left} lie there"
 
+    def _check_nothing_is_waited_for_too_long(self) -> None:
+        """An effect of the disk that got no answer for long is abandoned, and asked for again."""
+        oldest_ns = self.clock.boot - int((self.settings.ops.stale_after_s + WAKES_S) * NANOSECONDS)
+        for worker in self.workers:
+            mine = [job for job in self.book.jobs.values() if job.holder == worker.name]
+            flying = [op for job in mine for op in job.of_kind("FINALIZE") if not op.code]
+            stale = [op for op in flying if op.begun_boot_ns < oldest_ns]
+            assert worker.asleep or not stale, f"{worker} waits for {stale}"
+
+    def _has_room(self, worker: Worker) -> bool:
+        hand = worker.leases.in_hand
+        alone = any(self.book.jobs[job_id].alone for job_id in hand)
+        return not worker.asleep and not alone and len(hand) < self.settings.works_in_hand
+
     def _takeable(self, list_id: str) -> list[str]:
+        """What is free, what a gate holds no more, and what the dead had."""
+        late_ns = self.clock.boot - int(WAKES_S * NANOSECONDS)
+        due = [name for name in self.book.waiting(list_id) if self.book.jobs[name].opens_boot_ns < late_ns]
         gone = [
             job_id
             for job_id, job in self.book.jobs.items()
             if not job.finished and job.holder and self._is_gone(job.holder, job.until_ns)
             if list_id in self.book.lists_of(job)
         ]
-        return [*self.book.claimable(list_id), *gone]
+        return [*self.book.claimable(list_id), *due, *gone]
 
     def _may_be_poison(self, job: Entry) -> bool:
         deaths = job.takeovers + bool(job.holder)
@@ -384,14 +416,12 @@ class JobMachine(ScriptedMachine):
         self.store.close()
 
 
-def _counts(known: list[Entry | None], *, twice: int) -> dict[str, int]:
-    """What must be counted whatever the clock says."""
-    return {
-        "works": 2 * twice,
-        "new": sum(job is None for job in known),
-        "home": sum(job is not None and job.state == "INDEXED" for job in known),
-    }
-
-
-def _free(source: str) -> fallback.Look:
-    return fallback.Look(host=f"{source}.example")
+def _finalized(asked: Finalize) -> list[Event]:
+    """What stands in the log when bytes have their name and are not yet indexed."""
+    about = {"sha256": asked.sha256}
+    artifact = Artifact(asked.sha256, asked.bytes, SOURCES[0], URLS[0])
+    return [
+        OperationCompleted(op_key("FINALIZE", asked.job_id, **about), "FINALIZE", "OK", {"proof": "opens"}),
+        JobStateChanged(State.STREAMING, State.FINALIZED, "", artifact),
+        OperationStarted(op_key("INDEX", asked.job_id, **about), "INDEX", dict(about)),
+    ]

@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from ..events.record import Appended, AppendResult, Batch, Conflict, Fenced, Recorded
-from ..store.interface import Domain
+from ..store.interface import Domain, Projection
 
 Table = list[tuple[bytes, Any]]
 
@@ -80,6 +82,15 @@ class LogModel:
         self.events.append(recorded)
         _fold(self.domain, self._rows, recorded)
 
+    def cut_to(self, position: int) -> None:
+        """Forget every commit behind a position at which one ends."""
+        kept, self.ends = self.events[:position], [end for end in self.ends if end <= position]
+        self.commits, self.events = len(self.ends), []
+        self.streams = {one.stream: (one.version, one.epoch) for one in kept}
+        self._rows = {one.name: {} for one in self.domain.projections}
+        for recorded in kept:
+            self._keep(recorded)
+
     def read(self, after: int, limit: int) -> list[Recorded[Any]]:
         """Events behind a position."""
         return self.events[after : after + limit]
@@ -121,12 +132,40 @@ def tables_of(domain: Domain, rows: dict[str, dict[bytes, Any]]) -> dict[str, Ta
     return tables
 
 
+def folded(projection: Projection[Any], row: Any, recorded: Recorded[Any]) -> Any:
+    """The row after an event, folded twice from copies of the row: a fold that is not pure gives two.
+
+    Raises:
+        AssertionError: the two are not alike, or the row given is another afterwards.
+    """
+    given = _copied(projection, row)
+    first = projection.fold(given, recorded)
+    if _packed(given) != _packed(row):
+        raise AssertionError(
+            f"the fold of {projection.name} changes its row, from {row} to {given}: make a new one"
+        )
+    again = projection.fold(_copied(projection, row), recorded)
+    if _packed(first) != _packed(again):
+        raise AssertionError(
+            f"the fold of {projection.name} is not pure: {first} at first and {again} then, for the same row "
+            f"{row} and event {recorded.event}; it may use nothing but its two arguments, and change neither"
+        )
+    return again
+
+
+def _copied(projection: Projection[Any], row: Any) -> Any:
+    return None if row is None else msgspec.msgpack.decode(_packed(row), type=projection.row)
+
+
+_packed = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
 def _fold(domain: Domain, rows: dict[str, dict[bytes, Any]], recorded: Recorded[Any]) -> None:
     for projection in domain.projections:
         key = projection.key(recorded)
         if key is None:
             continue
-        row = projection.fold(rows[projection.name].get(key), recorded)
+        row = folded(projection, rows[projection.name].get(key), recorded)
         if row is None:
             rows[projection.name].pop(key, None)
         else:

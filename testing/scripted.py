@@ -14,12 +14,14 @@ import inspect
 import logging
 import os
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, cast
 
 import msgspec
 from hypothesis import HealthCheck, Phase, settings, stateful
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, precondition
 
 from ..errors import UsageError
@@ -37,10 +39,41 @@ TIMES = {"quick": 0.1, "ci": 1.0, "campaign": 25.0}
 """Profile → how many times the examples of ``ci`` it runs."""
 STEPS = 50
 """Steps of one example."""
+NOT_PURE = (
+    "The same steps did not give the same twice. Your fold is not pure, or something else of yours depends "
+    "on more than its arguments: a global, a clock, chance, the order of a set."
+)
+"""What is said of a failure that hypothesis could not repeat."""
+OWN = __name__.partition(".")[0]
+"""This package: a script finds it by itself, wherever it was installed from."""
+
+
+class _TestCase:
+    """hypothesis's ``TestCase`` of a machine; a failure that does not repeat says there what that means."""
+
+    def __get__(self, machine: Any, kind: Any = None) -> Any:
+        made = RuleBasedStateMachine.__dict__["TestCase"].__get__(machine, kind)
+        if "explained" not in vars(made):
+            made.runTest, made.explained = _explained(made.runTest), True
+        return made
+
+
+def _explained(run: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(run)
+    def run_test(case: Any) -> None:
+        try:
+            run(case)
+        except Flaky as error:
+            error.add_note(NOT_PURE)
+            raise
+
+    return run_test
 
 
 class ScriptedMachine(RuleBasedStateMachine):
     """A state machine that keeps its steps; made with the ``rule`` and ``initialize`` of this module."""
+
+    TestCase = _TestCase()
 
     def __init__(self) -> None:
         super().__init__()
@@ -250,14 +283,34 @@ class Imports:
         return cls.__qualname__
 
     def lines(self) -> list[str]:
-        """The head of the script. A test's file is no module that others can import: it is loaded by path."""
-        found = []
+        """The head of the script.
+
+        Each module is imported once, since two runs of a file make two of each class. What lies where Python
+        does not look by itself, such as a test's file, gets its folder on the path.
+        """
+        places = {module: _place(module) for module in self._wanted}
+        folders = sorted({folder for _, folder in places.values() if folder})
+        found = ["import sys", *(f"sys.path.insert(0, {folder!r})" for folder in folders)] if folders else []
         for module, names in sorted(self._wanted.items()):
-            file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
-            if module == "__main__" or file.name.startswith("test_"):
-                found += [f"{name} = runpy.run_path({str(file)!r})[{name!r}]" for name in sorted(names)]
-            else:
-                found.append(f"from {module} import {', '.join(sorted(names))}")
-        needs_runpy = any("runpy." in line for line in found)
-        found.sort(key=lambda line: not line.startswith("from "))
-        return ["import runpy", *found] if needs_runpy else found
+            name, _ = places[module]
+            if all(part.isidentifier() for part in name.split(".")):
+                found.append(f"from {name} import {', '.join(sorted(names))}")
+            else:  # ``test-one.py`` can be imported, but no statement says so
+                found += [f"{one} = __import__({name!r}).{one}" for one in sorted(names)]
+        return found
+
+
+def _place(module: str) -> tuple[str, str]:
+    """The name under which a script imports a module, and the folder to look into; ``""`` for none."""
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    if module.partition(".")[0] in (OWN, "builtins") or not file.name or _is_installed(file):
+        return module, ""
+    parts = module.split(".")
+    own = file.parent.parts if file.name == "__init__.py" else (*file.parent.parts, file.stem)
+    if list(own[-len(parts) :]) == parts:
+        return module, str(Path(*own[: -len(parts)]))
+    return file.stem, str(file.parent)  # it ran as ``__main__``
+
+
+def _is_installed(file: Path) -> bool:
+    return any(file.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib"))

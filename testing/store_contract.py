@@ -1,17 +1,17 @@
-"""The promises of every event store as tests: inherit, name a store, and run pytest.
+"""The promises of every event store as tests.
 
-class TestMyStore(EventStoreContract):
-durable = True
-
-def open(self, folder: Path, domain: Domain, clock: StepClock, run_id: str) -> EventStore:
-return MyStore(folder, domain, run_id=run_id, clock=clock)
+Inherit ``EventStoreContract`` under a name that pytest collects, say what the store does not promise, and
+define ``open``; docs/testing.md shows it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,10 @@ BANK = Domain(events=Deposited | Withdrawn | Closed, projections=(ACCOUNTS,))
 """A toy domain: accounts with a balance, an index of the rich ones and counts by sign."""
 
 
+NEIGHBOUR_S = 20.0
+"""Seconds that another process has for an answer."""
+
+
 class StepClock:
     """A clock that goes one second further each time it is read."""
 
@@ -99,11 +103,14 @@ class EventStoreContract:
     durable = True
     """What is appended is there when the store is opened again."""
     shared = True
-    """Two stores that are open at once on one folder see each other's commits."""
+    """Two processes that have a folder's store open at once see each other's commits. The second one imports
+    the class of the test by its name: it stands at the top of its module."""
 
     def open(self, folder: Path, domain: Domain, clock: StepClock, run_id: str) -> EventStore:
         """The store under test; the folder exists."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"define {type(self).__name__}.open(folder, domain, clock, run_id), which gives your store"
+        )
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[EventStore]:
@@ -138,7 +145,7 @@ class EventStoreContract:
     def test_head(self, store: EventStore) -> None:
         """The head tells the last position and the commits, and its chain changes with each commit."""
         empty = store.head()
-        assert (empty.position, empty.commits, len(empty.chain)) == (0, 0, 32)
+        assert (empty.position, empty.commits, empty.chain) == (0, 0, bytes(32))
         store.append([deposit("account-a", 1, 2)])
         first = store.head()
         store.append([deposit("account-a", 1)])
@@ -146,6 +153,19 @@ class EventStoreContract:
         assert (first.position, first.commits) == (2, 1)
         assert (second.position, second.commits) == (3, 2)
         assert len({empty.chain, first.chain, second.chain}) == 3
+
+    def test_chain(self, tmp_path: Path) -> None:
+        """The chain is over the whole log: two logs that end alike, and differ before, have two heads."""
+        chains = []
+        for first in (1, 2):
+            folder = tmp_path / str(first)
+            folder.mkdir()
+            store = self.open(folder, BANK, StepClock(), "run-1")
+            store.append([deposit("account-a", first)])
+            store.append([deposit("account-a", 5)])
+            chains.append(store.head().chain)
+            store.close()
+        assert chains[0] != chains[1], f"both logs have the head {chains[0].hex()}"
 
     def test_empty_append(self, store: EventStore) -> None:
         """An append of nothing does nothing."""
@@ -228,6 +248,51 @@ class EventStoreContract:
         with pytest.raises(InvariantError):
             store.append([deposit("account-b", 1), batch])
         assert store.head().position == 0
+
+    @pytest.mark.parametrize(
+        ("batch", "named"),
+        [
+            (Batch[Any]("account-b", (Deposited("7"),)), r"Deposited\.amount"),  # type: ignore[arg-type]
+            (Batch[Any]("account-b", (Deposited(1), Withdrawn(1.5))), r"Withdrawn\.amount"),  # type: ignore[arg-type]
+            (Batch[Any]("account-b", (Deposited(1 << 64),)), r"Deposited\.amount"),
+            (Batch[Any]("account-b", (Account("deposited", 5),)), "Account"),
+            (Batch[Any]("account-b", ("text",)), "str"),
+            (Batch[Any]("account-b", (Deposited(1),), cause="the one before"), "cause"),  # type: ignore[arg-type]
+            (Batch[Any]("account-\ud800", (Deposited(1),)), "Unicode"),
+            (Batch[Any]("account-b", Deposited(1)), "tuple"),  # type: ignore[arg-type]
+        ],
+        ids=["text", "fraction", "above 64 bits", "row", "no struct", "cause", "half a letter", "no tuple"],
+    )
+    def test_what_could_not_be_read_again_is_refused(
+        self, store: EventStore, batch: Batch[Any], named: str
+    ) -> None:
+        """An event that no reader could decode is refused by type and field, with all of its commit.
+
+        Acknowledged, it would make the whole log unreadable for good.
+        """
+        store.append([deposit("account-a", 1)])
+        with pytest.raises(UsageError, match=named):
+            store.append([deposit("account-a", 2), batch])
+        assert [one.event for one in store.read()] == [Deposited(1)]
+        assert store.scan("accounts") == [(b"account-a", Account("account-a", 1, 1))]
+        assert store.append([deposit("account-a", 3)]) == [Appended(2, 2)]
+
+    def test_a_batch_without_its_list(self, store: EventStore) -> None:
+        """Batches come in a list: one alone is refused with a word, and so is what is no batch."""
+        with pytest.raises(UsageError, match="list"):
+            store.append(deposit("account-a", 1))  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="Batch"):
+            store.append([Deposited(1)])  # type: ignore[list-item]
+        assert store.head().position == 0
+
+    def test_keys_are_bytes(self, store: EventStore) -> None:
+        """Keys of text would be found nowhere, in silence: they are refused."""
+        store.append([deposit("account-a", 1)])
+        for keys in (["account-a"], "account-a", b"account-a"):
+            with pytest.raises(UsageError, match="bytes"):
+                store.rows("accounts", keys)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="bytes"):
+            store.scan("accounts", "account")  # type: ignore[arg-type]
 
     def test_read_from_anywhere(self, store: EventStore) -> None:
         """Reading starts behind any position, also within a commit, and gives at most the limit."""
@@ -366,6 +431,65 @@ class EventStoreContract:
         ]
         store.close()
 
+    def test_other_code_folds_anew(self, tmp_path: Path) -> None:
+        """Tables of another version of a projection are folded anew when the store is opened."""
+        if not self.durable:
+            pytest.skip("the store forgets")
+        store = self.open(tmp_path, BANK, StepClock(), "run-1")
+        store.append([deposit("account-a", 1, 2)])
+        store.close()
+        doubled = replace(ACCOUNTS, version=2, fold=_fold_doubled)
+        store = self.open(tmp_path, replace(BANK, projections=(doubled,)), StepClock(), "run-2")
+        assert store.scan("accounts") == [(b"account-a", Account("account-a", 6, 2))]
+        store.append([deposit("account-a", 10)])
+        assert store.scan("accounts") == [(b"account-a", Account("account-a", 26, 3))]
+        store.close()
+
+    def test_two_processes(self, tmp_path: Path) -> None:
+        """Who shares a folder sees what the other appended, waits for it, and is refused by it."""
+        if not self.shared:
+            pytest.skip("the store has its folder to itself")
+        with Neighbour(self, tmp_path) as other:
+            store = self.open(tmp_path, BANK, StepClock(), "run-1")
+            assert store.append([deposit("account-a", 1)]) == [Appended(1, 1)]
+            assert other.ask("read", 0) == store.read(), "what was appended here is read there"
+            assert other.ask("head") == store.head()
+            assert other.ask("append", [deposit("account-a", 2)]) == [Appended(2, 2)]
+            theirs = store.read(1)
+            assert [one.run_id for one in theirs] == ["run-2"], "what was appended there is read here"
+            assert store.rows("accounts", [b"account-a"]) == [Account("account-a", 3, 2)]
+            assert store.append([deposit("account-a", 9, expected_version=1)]) == [
+                Conflict("account-a", 1, 2)
+            ]
+            other.ask("append", [deposit("account-a", 3, epoch=1, opens_epoch=True)])
+            assert store.append([deposit("account-a", 9, epoch=0)]) == [Fenced("account-a", 0, 1)]
+            here, there = store.head(), other.ask("head")
+            assert (here, here.position) == (there, 3), f"{here} here, {there} there"
+            other.begin("append", [deposit("account-b", 4)])
+            assert [one.position for one in store.read(3, wait_s=10)] == [4], (
+                "a waiting read sees the other's"
+            )
+            assert other.answer() == [Appended(4, 1)]
+            store.close()
+
+    def test_two_processes_append_at_once(self, tmp_path: Path) -> None:
+        """Positions and versions stay gapless, and no table loses an event, when two append at once."""
+        if not self.shared:
+            pytest.skip("the store has its folder to itself")
+        with Neighbour(self, tmp_path) as other:
+            store = self.open(tmp_path, BANK, StepClock(), "run-1")
+            for _ in range(40):
+                other.begin("append", [deposit("account-a", 1)])
+            for _ in range(40):
+                store.append([deposit("account-a", 1)])
+            for _ in range(40):
+                other.answer()
+            events = store.read()
+            assert [one.position for one in events] == [one.version for one in events] == list(range(1, 81))
+            assert {one.run_id for one in events} == {"run-1", "run-2"}
+            assert store.rows("accounts", [b"account-a"]) == [Account("account-a", 80, 80)]
+            store.close()
+
     def test_close(self, store: EventStore) -> None:
         """Closing twice is harmless; using a closed store is an error that says so."""
         store.close()
@@ -399,6 +523,59 @@ class EventStoreContract:
         for thread in threads:
             thread.join(10)
         assert torn == []
+
+
+class Neighbour:
+    """Another process that has the store of a folder open, and does there what it is asked."""
+
+    def __init__(self, contract: EventStoreContract, folder: Path) -> None:
+        spawning = multiprocessing.get_context("spawn")  # a fork would share what the store has open
+        self._pipe, theirs = spawning.Pipe()
+        self._process = spawning.Process(target=_neighbour, args=(contract, folder, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.answer()
+
+    def __repr__(self) -> str:
+        return f"<Neighbour {self._process.pid}>"
+
+    def __enter__(self) -> Neighbour:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.join(NEIGHBOUR_S)
+        self._process.kill()
+
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Let it call a method of its store."""
+        self._pipe.send((method, arguments))
+
+    def answer(self) -> Any:
+        """What the next of its calls gave."""
+        if not self._pipe.poll(NEIGHBOUR_S):
+            raise TimeoutError(f"the other process gave no answer within {NEIGHBOUR_S} s")
+        return self._pipe.recv()
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of its store gives."""
+        self.begin(method, *arguments)
+        return self.answer()
+
+
+def _neighbour(contract: EventStoreContract, folder: Path, pipe: Connection) -> None:
+    store = contract.open(folder, BANK, StepClock(), "run-2")
+    pipe.send("open")
+    with contextlib.suppress(EOFError):  # the test is over
+        while True:
+            method, arguments = pipe.recv()
+            pipe.send(getattr(store, method)(*arguments))
+    store.close()
+
+
+def _fold_doubled(row: Account | None, recorded: Recorded[Any]) -> Account | None:
+    row = row or Account(owner=recorded.stream)
+    return Account(row.owner, row.balance + 2 * recorded.event.amount, row.events + 1)
 
 
 def _in_cents(event: list[Any]) -> list[Any]:

@@ -27,6 +27,7 @@ from ..store.interface import Domain, EventStore
 from ..store.lmdb_store import LmdbStore
 from ..store.memory_store import MemoryStore
 from ..store.replay import replay
+from .images import Images
 from .log_model import LogModel, scanned
 from .scripted import ScriptedMachine, invariant, precondition, rule
 from .store_contract import BANK, StepClock
@@ -57,6 +58,8 @@ FILL_MAX = 200
 """Appends after which a log with little room must have been full."""
 FILL_EVENTS = 400
 """Events of one such append."""
+WITHIN_EVENTS = 12
+"""Events of the append that crashes."""
 
 
 @cache
@@ -128,10 +131,14 @@ class StoreMachine(ScriptedMachine):
         results = self.store.append(batches)
         written = self.store.read(position, limit=10_000)
         time_ns = written[0].time_ns if written else before
-        assert not written or before <= time_ns <= self.clock.now_ns, "a commit has the time of its append"
+        last = self.clock.now_ns
+        assert not written or before <= time_ns <= last, (
+            f"a commit of {before} to {last} has the time {time_ns}"
+        )
         wanted = self.model.append(batches, time_ns)
         assert results == wanted, f"the store says {results}, the model {wanted}"
-        assert written == self.model.events[position:], "what was appended is what is read"
+        kept = self.model.events[position:]
+        assert written == kept, f"{kept} was appended, {written} is read"
 
     def _batch(self, stream: str, guard: Guard, events: tuple[Any, ...]) -> Batch[Any]:
         version, epoch = self.model.state(stream)
@@ -171,20 +178,23 @@ class StoreMachine(ScriptedMachine):
     @rule(after=POSITIONS, limit=LIMITS)
     def read(self, after: int, limit: int) -> None:
         """Read from anywhere."""
-        assert self.store.read(after, limit=limit) == self.model.read(after, limit)
+        found, wanted = self.store.read(after, limit=limit), self.model.read(after, limit)
+        assert found == wanted, f"behind {after} the store has {found}, the model {wanted}"
 
     @rule(stream=st.integers(0, 9), after=st.integers(0, 20), limit=LIMITS)
     def read_stream(self, stream: int, after: int, limit: int) -> None:
         """Read one stream from anywhere; also one that is not there."""
         name = [*self.streams, "nobody's"][stream % (len(self.streams) + 1)]
+        found = self.store.read_stream(name, after, limit=limit)
         wanted = self.model.read_stream(name, after, limit)
-        assert self.store.read_stream(name, after, limit=limit) == wanted
+        assert found == wanted, f"behind version {after} of {name} are {found}, the model has {wanted}"
 
     @rule(behind=st.integers(0, 2))
     def tail(self, behind: int) -> None:
         """Wait no time at the end of the log: nothing, or what has come since."""
         after = max(len(self.model.events) - behind, 0)
-        assert self.store.read(after, wait_s=0.0) == self.model.events[after:]
+        found, wanted = self.store.read(after, wait_s=0.0), self.model.events[after:]
+        assert found == wanted, f"behind {after} the store has {found}, the model {wanted}"
 
     @rule(cut=st.integers(0, 12), after=st.integers(0, 20), limit=LIMITS)
     def scan(self, cut: int, after: int, limit: int) -> None:
@@ -194,9 +204,11 @@ class StoreMachine(ScriptedMachine):
             chosen = keys[after % len(keys)]
             prefix, behind = chosen[:cut], chosen if after % 2 else b""
             found = self.store.scan(name, prefix, after=behind, limit=limit)
-            assert found == scanned(table, prefix, behind, limit), f"scan of {name}"
+            wanted = scanned(table, prefix, behind, limit)
+            assert found == wanted, f"{name} from {prefix!r} behind {behind!r} is {found}, not {wanted}"
             asked = [chosen, b"no such key", *keys[:2]]
-            assert self.store.rows(name, asked) == [dict(table).get(key) for key in asked], f"rows of {name}"
+            rows, right = self.store.rows(name, asked), [dict(table).get(key) for key in asked]
+            assert rows == right, f"{name} has {rows} under {asked}, the model {right}"
 
     @rule(position=POSITIONS)
     def replay(self, position: int) -> None:
@@ -204,7 +216,8 @@ class StoreMachine(ScriptedMachine):
         position = min(position, len(self.model.events))
         view = replay(self.store, self.domain, position=position)
         for name, table in self.model.tables_at(position).items():
-            assert view.scan(name) == table, f"{name} at position {position}"
+            found = view.scan(name)
+            assert found == table, f"{name} at position {position} is {found}, the model has {table}"
 
     # Time and trouble
 
@@ -228,11 +241,14 @@ class StoreMachine(ScriptedMachine):
         wanted = (len(self.model.events), self.model.commits)
         assert (head.position, head.commits) == wanted, f"{head} where the model has {wanted}"
         chain = self.chains.setdefault(self.model.commits, head.chain)
-        assert chain == head.chain, f"the chain of commit {head.commits} changed"
+        assert chain == head.chain, (
+            f"the chain of commit {head.commits} was {chain.hex()}, is {head.chain.hex()}"
+        )
 
     def finish(self) -> None:
         """Everything is as in the model."""
-        assert self.store.read() == self.model.events[:10_000]
+        found, wanted = self.store.read(), self.model.events[:10_000]
+        assert found == wanted, f"at the end the store has {found}, the model {wanted}"
         self._check_tables()
         assert len(set(self.chains.values())) == len(self.chains), "two commits have one chain"
 
@@ -260,9 +276,18 @@ class DurableStoreMachine(StoreMachine):
     bounded: ClassVar[bool] = False
     """``squeeze`` is defined: the store can be opened with hardly any room."""
 
+    def open(self, folder: Path, domain: Domain, clock: StepClock, run_id: str) -> EventStore:
+        """The store under test, kept in the folder, which exists."""
+        raise NotImplementedError(
+            f"define {type(self).__name__}.open(folder, domain, clock, run_id): your store"
+        )
+
     def squeeze(self, folder: Path, domain: Domain, clock: StepClock, run_id: str, room: int) -> EventStore:
         """The store under test with room for ``room`` more bytes at most; needed where it is ``bounded``."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} is bounded: define squeeze(folder, domain, clock, run_id, room), which "
+            "opens your store with room for so many bytes more; or leave bounded False"
+        )
 
     @rule()
     def reopen(self) -> None:
@@ -279,14 +304,45 @@ class DurableStoreMachine(StoreMachine):
     @precondition(lambda self: self.model.events)
     @rule(stream=st.integers(0, 9))
     def crash_within_append(self, stream: int) -> None:
-        """Go on with the folder as it was in the midst of an append: all of it is there, or nothing."""
-        clock = _Snapshot(self.clock, self._copy)
+        """Open images of the folder in the midst of an append: in each all of it is there, or nothing."""
         name = self.streams[stream % len(self.streams)]
-        batch = self._batch(name, "version", self._some_events() * 2)
+        batch = self._batch(name, "version", self._some_events() * WITHIN_EVENTS)
+        before = len(self.model.events)
+        with Images(self.at, self._next_folder) as images:
+            self._append([batch])
+        for image in images.taken:
+            self.judge_image(image, before)
+        if images.taken:
+            self._go_on_with_image(images.taken[-1], before)
+
+    def judge_image(self, image: Path, before: int) -> None:
+        """What a crash within an append to a log of ``before`` events left: the log with or without it."""
+        copy = Path(shutil.copytree(image, self._next_folder()))
+        store = self.open(copy, self.domain, self.clock, "run-1")
+        try:
+            position = store.head().position
+            assert position in (before, len(self.model.events)), (
+                f"{position} events after a crash in an append"
+            )
+            assert store.read(limit=10_000) == self.model.events[:position][:10_000], (
+                "the events after a crash"
+            )
+            for name, table in self.model.tables_at(position).items():
+                found = store.scan(name)
+                assert found == table[:10_000], f"after a crash at {position} {name} is {found}, not {table}"
+        finally:
+            store.close()
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def _go_on_with_image(self, image: Path, before: int) -> None:
         self.store.close()
-        self.store = self.open(self.at, self.domain, clock, "run-1")  # type: ignore[arg-type]  # a clock
-        self.store.append([batch])
-        self._go_on_with(clock.taken)
+        shutil.rmtree(self.at)
+        self.at = image
+        self.store = self._open()
+        if self.store.head().position == before:  # it was not acknowledged when that image was taken
+            self.chains.pop(self.model.commits, None)
+            self.model.cut_to(before)
+        self._check_tables()
 
     @precondition(lambda self: self.bounded and self.model.events)
     @rule()
@@ -312,8 +368,11 @@ class DurableStoreMachine(StoreMachine):
         self._append([self._batch(self.streams[0], "version", self._some_events())])
 
     def _copy(self) -> Path:
+        return Path(shutil.copytree(self.at, self._next_folder()))
+
+    def _next_folder(self) -> Path:
         self.opened += 1
-        return Path(shutil.copytree(self.at, self.folder / str(self.opened)))
+        return self.folder / str(self.opened)
 
     def _go_on_with(self, folder: Path) -> None:
         self.store.close()
@@ -336,21 +395,6 @@ class LmdbStoreMachine(DurableStoreMachine):
         """A store whose map ends ``room`` bytes behind its last page."""
         size = (folder / "data.mdb").stat().st_size
         return LmdbStore(folder, domain, run_id=run_id, clock=clock, map_size=size + room)
-
-
-class _Snapshot:
-    """A clock that has a copy of the folder taken when the store reads it: within its transaction."""
-
-    def __init__(self, clock: StepClock, copy: Callable[[], Path]) -> None:
-        self._clock = clock
-        self._copy = copy
-        self.taken = Path()
-
-    def wall_ns(self) -> int:
-        """The time; the first one to ask is the append."""
-        if self.taken == Path():
-            self.taken = self._copy()
-        return self._clock.wall_ns()
 
 
 def _raises(kind: type[Exception], call: Callable[[], object]) -> None:

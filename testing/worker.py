@@ -1,96 +1,36 @@
-"""A worker without threads, web and disk: the real planner, lease manager, reconciler and journal.
+"""A worker without threads, web and disk: the real planner, lease manager, reconciler, resolver and journal.
 
-Hands play the rest. They stand where the resolver stands and hold the real ``JobInHand`` of each job; what
-becomes of it is decided by the test.
+Its sources, its finalizer, the disk and the gates of the web are played: what they answer, and when, is
+decided by the test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, cast
 
 from ..actors.directory import Directory
+from ..actors.holdings import Holdings
 from ..actors.job_in_hand import JobInHand
 from ..actors.lease_manager import LeaseManager
-from ..actors.messages import Came, ChunkPlanned, Idle, LetGo, Lost, Resolve
+from ..actors.messages import Came, ChunkPlanned, Idle
 from ..actors.planner import Planner
 from ..actors.reconciler import Reconciler
+from ..actors.resolver import Resolver
 from ..actors.runtime.actor import Actor
-from ..actors.runtime.journal import Append, Journal, Journaled
+from ..actors.runtime.journal import Journal
 from ..actors.runtime.system import NEVER, System
+from ..actors.web.exchange import Web
+from ..actors.web.slots import MemorySlots
 from ..config.settings import Quire
-from ..events import fallback
-from ..events.facts import Event
-from ..events.job import stream_of
-from ..events.record import Appended, Batch
 from ..store.interface import EventStore
 from ..store.library import Library
 from ..store.objects import Objects
 from .hand_scheduler import HandClock, HandScheduler
+from .played import PlayedFinalizer, PlayedSources, Shelf, finders_of
 
-PLAN = fallback.Plan(
-    tiers=(("first", 2, ("ann", "bob")), ("second", 1, ("eve",))),
-    timeouts_ms={"ann": 4_000, "bob": 4_000, "eve": 4_000},
-    total_timeout_ms=60_000,
-    total_attempts=5,
-    max_concurrent=2,
-)
-"""A small plan: three sources in two tiers."""
-
-
-class NoObjects:
-    """A library's objects, of which there are none: nothing is salvaged."""
-
-    def has(self, _sha256: str, _size: int) -> bool:
-        """It is not there."""
-        return False
-
-    def part_path(self, job_id: str, epoch: int) -> Path:
-        """A path where nothing is."""
-        return Path(f"no-such-folder/{job_id}.{epoch}")
-
-
-class Hands(Actor):
-    """Holds the jobs that a worker has in hand, as the resolver does."""
-
-    def __init__(self, directory: Directory, clock: HandClock) -> None:
-        super().__init__()
-        self.jobs: dict[str, JobInHand] = {}
-        self.open: dict[str, tuple[str, str]] = {}
-        """Job → kind and id of the op that these hands left in flight."""
-        self.heard: dict[str, set[str]] = {}
-        """Job → ops whose result these hands wrote themselves, perhaps not yet in the log."""
-        self._to = directory
-        self._clock = clock
-
-    def handle(self, message: Any) -> None:
-        """Take a job, drop it, or hear what became of an append."""
-        match message:
-            case Resolve():
-                now_ms = self._clock.boot_ns() // 1_000_000
-                self.jobs[message.job_id] = JobInHand(message.job_id, message.row, PLAN, now_ms=now_ms)
-                self.open.pop(message.job_id, None)
-                self.heard[message.job_id] = set()
-            case Lost():
-                self._drop(message.job_id, message.epoch)
-            case Journaled():
-                for (job_id, epoch, over), result in message.results:
-                    if over or not isinstance(result, Appended):
-                        self._drop(job_id, epoch)
-                        self._to.leases.tell(LetGo(job_id, epoch))
-
-    def commit(self, job: JobInHand, events: Sequence[Event], *, over: bool = False) -> None:
-        """Append under the job's epoch, as the desk does."""
-        batch = Batch(stream_of(job.job_id), tuple(events), epoch=job.epoch)
-        job.letting_go = job.letting_go or over
-        self._to.journal.tell(Append(batch, self.me, (job.job_id, job.epoch, over)))
-
-    def _drop(self, job_id: str, epoch: int) -> None:
-        job = self.jobs.get(job_id)
-        if job is not None and job.epoch == epoch:
-            del self.jobs[job_id]
-            self.open.pop(job_id, None)
+STOP_S = 1.0
+"""Time that its actors get to stop, in seconds; nothing is waited for here."""
 
 
 class Worker:
@@ -103,6 +43,9 @@ class Worker:
         store: EventStore,
         clock: HandClock,
         settings: Quire,
+        sources: tuple[str, ...],
+        shelf: Shelf,
+        web: Web,
         is_alive: Callable[[str], bool],
         watch: Callable[[Came | Idle], None],
         report: Callable[[ChunkPlanned], None],
@@ -112,6 +55,8 @@ class Worker:
         self.asleep = False
         self.list_id = ""
         """The list it works on; ``""`` when it has nothing to do or drains."""
+        self.to_unpark: dict[str, int] = {}
+        """Jobs that another run's setting held back when it was sent to work: it takes them up."""
         self.errand = 0
         """How often it was sent to work; an answer to an errand before says nothing of this one."""
         self.directory = Directory()
@@ -121,12 +66,44 @@ class Worker:
         """What ended its actors for good."""
         self._store, self._clock, self._settings = store, clock, settings
         self._is_alive, self._watch, self._report = is_alive, watch, report
-        self.hands = Hands(self.directory, clock)
+        self._shelf, self._web = shelf, web
+        self._names = sources
+        self.sources = PlayedSources(self.directory, shelf)
+        self.finalizer = PlayedFinalizer(self.directory, shelf)
+        self.resolver = self._resolver()
         self.leases = self._lease_manager()
         self._start()
 
     def __repr__(self) -> str:
-        return f"<Worker {self.name} {'asleep' if self.asleep else 'awake'}, {len(self.hands.jobs)} in hand>"
+        return f"<Worker {self.name} {'asleep' if self.asleep else 'awake'}, {len(self.jobs)} in hand>"
+
+    @property
+    def offline(self) -> bool:
+        """Whether its settings forbid the network: what it takes up it parks."""
+        return self._settings.web.offline
+
+    @property
+    def jobs(self) -> dict[str, JobInHand]:
+        """The jobs that its resolver has in hand."""
+        return self.resolver._desk.jobs
+
+    def stop(self) -> None:
+        """End as a process does that is asked to, phase by phase; not while it sleeps."""
+        to = self.directory
+        phases = [[to.planner], [to.leases], [to.resolver], [to.adapters[self._names[0]]]]
+        self.system.stop([*phases, [to.reconciler, to.finalizer], [to.journal]], timeout_s=STOP_S)
+
+    def _resolver(self) -> Resolver:
+        return Resolver(
+            directory=self.directory,
+            settings=self._settings,
+            finders=finders_of(self._names),
+            web=self._web,
+            holdings=Holdings(self._store, cast(Objects, self._shelf)),
+            clock=self._clock,
+            scheduler=self.scheduler,
+            slots=MemorySlots(),
+        )
 
     def _lease_manager(self) -> LeaseManager:
         return LeaseManager(
@@ -145,8 +122,11 @@ class Worker:
             return self.system.start(name, lambda: actor, policy=NEVER)
 
         self.directory.journal = start("journal", Journal(self._store, batches_max=64))
-        self.directory.resolver = start("hands", self.hands)
-        objects = cast(Objects, NoObjects())
+        sources = start("sources", self.sources)
+        self.directory.adapters.update(dict.fromkeys(self._names, sources))
+        self.directory.finalizer = start("finalizer", self.finalizer)
+        self.directory.resolver = start("resolver", self.resolver)
+        objects = cast(Objects, self._shelf)
         self.directory.reconciler = start("reconciler", Reconciler(directory=self.directory, objects=objects))
         self.directory.leases = start("leases", self.leases)
         planner = Planner(

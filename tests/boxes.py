@@ -5,10 +5,12 @@ A box keeps what it is told, so that a test sees what is said, and in which orde
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from quire.actors.directory import Directory
 from quire.actors.lease_manager import LeaseManager
@@ -20,10 +22,10 @@ from quire.events.facts import (
     JobLeased,
     JobPlanned,
 )
-from quire.events.job import stream_of
+from quire.events.job import fold_job, stream_of
 from quire.events.keys import job_key
 from quire.events.projections import JOBS, job_row_key
-from quire.events.record import Appended, Batch
+from quire.events.record import Appended, Batch, Recorded
 from quire.store.domain import QUIRE
 from quire.store.library import Library
 from quire.store.lmdb_store import LmdbStore
@@ -136,6 +138,21 @@ class Bench:
     def close(self) -> None:
         self.lock.release()
         self.store.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def folded(events: Iterable[Any]) -> Iterator[Any]:
+    """The row of a job after each of its events."""
+    row = None
+    for number, event in enumerate(events, 1):
+        row = fold_job(row, Recorded(number, "job/x", number, 1, number, "r", 0, event))
+        yield row
 
 
 def leased_by(worker: str, bench: Bench, **fields: Any) -> JobLeased:

@@ -47,7 +47,7 @@ HOME, LOST, WAITS, FRESH = (
 RUN_NAMES = [
     *["run_id", "works", "jobs", "planned_before", "finalized", "deduped", "skipped_duplicate", "failed"],
     *["waiting", "bytes", "requests", "elapsed_s", "failures_file"],
-    *["list_id", "named_twice", "other_names", "home_before"],
+    *["list_id", "named_twice", "other_names", "home_before", "bad_lines"],
 ]
 
 

@@ -14,6 +14,7 @@ import msgspec
 from quire.actors.runtime.ports import SystemClock, SystemRandom
 from quire.actors.web.cache_store import CacheStore
 from quire.actors.web.client import WebClient
+from quire.actors.web.client_settings import ClientSettings
 from quire.config import settings as s
 
 T = TypeVar("T")
@@ -189,10 +190,12 @@ def client(
 ) -> WebClient:
     """A client with settings for tests; keywords change single settings of ``web``."""
     return WebClient(
-        msgspec.convert(WEB | web, s.Web, strict=False),
-        thresholds=msgspec.convert(THRESHOLDS, s.Thresholds),
-        gates=msgspec.convert(GATES | (gates or {}), s.Gates),
-        download=msgspec.convert(DOWNLOAD | (download or {}), s.Download),
+        ClientSettings(
+            msgspec.convert(WEB | web, s.Web, strict=False),
+            thresholds=msgspec.convert(THRESHOLDS, s.Thresholds),
+            gates=msgspec.convert(GATES | (gates or {}), s.Gates),
+            download=msgspec.convert(DOWNLOAD | (download or {}), s.Download),
+        ),
         clock=clock or SystemClock(),
         random=SystemRandom(),
         scheduler=Aside(),  # type: ignore[arg-type]

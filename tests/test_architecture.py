@@ -108,7 +108,7 @@ def test_the_reader_of_imports_sees_them():
     assert "store.interface" in imports(HOUSE / "actors" / "planner.py")[0]
     assert "actors.runtime.actor" in imports(HOUSE / "actors" / "planner.py")[0]
     assert any(name.startswith("testing") for place_ in DEMO for name in imports(HOUSE / place_)[0])
-    assert "lmdb" in imports(HOUSE / "store" / "lmdb_store.py")[1]
+    assert "lmdb" in imports(HOUSE / "store" / "lmdb_environment.py")[1]
     assert "events.ledger" in imports(HOUSE / "events" / "job.py")[0]
 
 

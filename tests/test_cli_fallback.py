@@ -156,7 +156,7 @@ def test_a_run_does_what_the_plan_foresaw(tmp_path):
     lib = tmp_path / "lib"
     with serve(World(seed=1)) as server:
         rehearsed(server.url, lib, work)
-        flags = ["--library", lib, "--stand-in", server.url, "--email", "reader@quire.example", "--json"]
+        flags = ["--library", lib, "--email", "reader@quire.example", "--json"]
         planned = json.loads(quire("fallback", "plan", "10.5555/never.was", *flags).stdout)
     told = quire("log", "--library", lib, "--json").stdout.splitlines()
     attempts = [e["data"] for e in map(json.loads, told) if e["type"] == "fallback_attempt"]

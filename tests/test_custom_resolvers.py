@@ -22,7 +22,7 @@ from quire.config.loader import Loaded, load
 from quire.config.resolvers import RESOLVERS_MAX, source_name
 from quire.config.settings import Mappings, Resolver
 from quire.errors import UsageError
-from quire.events.fallback import Plan
+from quire.events.fallback_plan import Plan
 from quire.events.work import Work
 from quire.testing.web import Paper, World, make_pdf, serve, url_key
 from quire.testing.web.exchange import Reply, html

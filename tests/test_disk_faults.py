@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
+import sys
 from pathlib import Path
 
 import pytest
 
-from quire.testing.disk import full, session, shim, syscalls
-from quire.testing.disk.__main__ import main, memory_disk
-from quire.testing.disk.runs import Asked, Ended, Ran, Runs
+from quire.testing.disk import full, session, syscalls
+from quire.testing.disk.__main__ import main
+from quire.testing.disk.runs import Asked, Ended, Ran
 from quire.testing.disk.shim import Call, Fault, Order
 from quire.testing.disk.syscalls import Trial, wrong_end
 
-pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing() or "the shim can be had")
-ROUNDS = 1
+sys.path.insert(0, str(Path(__file__).parent))
+import faulty_disk
+from faulty_disk import ROUNDS
 
-
-@pytest.fixture
-def folder():
-    """In memory where that can be had: the faults are the shim's, and a real fsync would only cost time."""
-    with tempfile.TemporaryDirectory(dir=memory_disk()) as path:
-        yield Path(path)
-
-
-@pytest.fixture(scope="module")
-def runs():
-    with Runs() as one:
-        yield one
+pytestmark = faulty_disk.needs_shim
+folder, runs = faulty_disk.folder, faulty_disk.runs
 
 
 @pytest.fixture

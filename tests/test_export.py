@@ -79,7 +79,7 @@ def test_bibtex_reads_back_as_the_same_works_and_names_the_file(library, tmp_pat
     file = tmp_path / "x.bib"
     exported(library, "--format", "bibtex", "--output", file)
     (path,) = [line.split(":")[1] for line in file.read_text().splitlines() if "file = {:" in line]
-    assert (tmp_path / path).resolve() == (library / "objects" / SHA[:2] / f"{SHA}.pdf").resolve()
+    assert path == f"objects/{SHA[:2]}/{SHA}.pdf"
 
 
 def line_id(line: dict[str, object]) -> str:
@@ -110,7 +110,7 @@ def test_a_file_is_replaced_as_a_whole(library, tmp_path, form):
     out = tmp_path / f"out.{form}"
     out.write_text("old")
     assert exported(library, "--format", form, "--output", out) == ""
-    assert out.read_text() == exported(library, "--format", form) or form == "bibtex"
+    assert out.read_text() == exported(library, "--format", form)
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -168,7 +168,7 @@ def test_parquet_without_its_package_says_what_to_install(library, tmp_path):
 
 def entry_of(work: Work, label: str = "k", path: str = "") -> str:
     line = as_line(job_key(work), JobRow(work, 1, (LIST,), label=label))
-    return _bibtex_entry(label, line, path)
+    return _bibtex_entry(label, {**line, "path": path})
 
 
 @settings(max_examples=200, deadline=None)
@@ -219,15 +219,11 @@ def test_memory_does_not_grow_with_the_library(tmp_path):
     """20,000 lines are written as BibTeX and CSV with little memory beyond the table of keys."""
     row = JobRow(HOME, 1, (LIST,), label="x")
 
-    class Folders:
-        def path_of(self, _line):
-            return ""
-
     for form in FORMATS:
         out = (tmp_path / form).open("w")
         tracemalloc.start()
         lines = (as_line(f"{n:064x}", row) for n in range(20_000))
-        module._write_text(out, form, lines, Folders())
+        module._write_text(out, form, lines)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         out.close()

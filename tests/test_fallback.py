@@ -18,11 +18,11 @@ from quire.events.fallback import (
     Fallback,
     Finish,
     Look,
-    Plan,
     Skip,
     Start,
     Wait,
 )
+from quire.events.fallback_plan import Plan
 
 TIERS = (("first", 2, ("a", "b", "c")), ("second", 1, ("d",)), ("third", 2, ("e", "f")))
 SOURCES = tuple(source for _, _, sources in TIERS for source in sources)

@@ -299,8 +299,8 @@ def test_a_damaged_row_is_told_as_damage(tmp_path, value):
             return 1
 
     store = LmdbStore(tmp_path, QUIRE, run_id="r", clock=Clock(), map_size=1 << 24)
-    with store._env.begin(write=True) as txn:
-        txn.put(b"key", value, db=store._db[RUNS.encode()])
+    with store._environment.env.begin(write=True) as txn:
+        txn.put(b"key", value, db=store._environment.db[RUNS.encode()])
     for look in (lambda: store.rows(RUNS, [b"key"]), lambda: store.scan(RUNS)):
         with pytest.raises(DamagedError, match="quire rebuild"):
             look()

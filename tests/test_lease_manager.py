@@ -20,19 +20,14 @@ from quire.events.facts import (
     OperationCompleted,
     OperationStarted,
 )
-from quire.events.job import State, fold_job
+from quire.events.job import State
 from quire.events.projections import EVERYTHING
-from quire.events.record import Recorded
 
 sys.path.insert(0, str(Path(__file__).parent))
-from boxes import LIST, SECOND, Bench, leased_by
+import boxes
+from boxes import LIST, SECOND, Bench, folded, leased_by
 
-
-@pytest.fixture
-def bench(tmp_path: Path):
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close()
+bench = boxes.bench
 
 
 @pytest.mark.parametrize(
@@ -85,7 +80,10 @@ def test_a_job_that_killed_three_workers_waits_for_an_empty_hand_and_then_runs_a
 
 def test_a_job_that_killed_its_worker_while_alone_fails_as_poison(bench):
     """It is leased only to be failed, in one batch, and the errand hears of it. Kills poison_never_ends."""
-    job_id = bench.plan(1, leased_by("dead", bench, alone=True), epoch=1)
+    job_id = bench.plan(1, leased_by("dead", bench, takeover=True), epoch=1)
+    for epoch in (2, 3):
+        alone = leased_by("dead", bench, takeover=True, alone=epoch == 3)
+        bench.append(job_id, alone, epoch=epoch, opens_epoch=True)
     manager = bench.manager()
     manager.handle(Work(LIST, 7))
     bench.perform(manager)
@@ -93,6 +91,17 @@ def test_a_job_that_killed_its_worker_while_alone_fails_as_poison(bench):
     assert (row.state, row.reason, row.lease) == (State.FAILED, "poison", None)
     assert (bench.watched[0].errand, bench.watched[0].outcome.reason) == (7, "poison")
     assert manager.in_hand == {}
+
+
+def test_a_job_that_went_on_while_alone_is_no_poison_when_its_worker_dies(bench):
+    """What it did since clears it: the deaths before count no more, and it is taken up with the others."""
+    job_id = bench.plan(1, leased_by("dead", bench, alone=True), epoch=1)
+    assert bench.row(job_id).takeovers == 0
+    manager = bench.manager()
+    manager.handle(Work(LIST, 7))
+    bench.perform(manager)
+    row = bench.row(job_id)
+    assert (row.state, row.takeovers, row.lease.alone) == (State.PLANNED, 1, False)
 
 
 def test_the_hand_holds_so_many_jobs_counting_those_asked_for(tmp_path):
@@ -150,11 +159,7 @@ def test_a_new_generation_begins_without_time_spent():
         JobStateChanged("?", "FAILED", "budget_exhausted", may_retry=True),
         JobRequeued(2, "retry"),
     ]
-    row, spent = None, []
-    for number, event in enumerate(events, 1):
-        row = fold_job(row, Recorded(number, "job/x", number, 1, number, "r", 0, event))
-        spent.append(row.spent_ms)
-    assert spent == [0, 0, 9000, 9000, 0]
+    assert [row.spent_ms for row in folded(events)] == [0, 0, 9000, 9000, 0]
 
 
 def test_the_list_of_everything_is_one_that_every_job_is_on(bench):

@@ -15,7 +15,7 @@ from quire.actors.web.exchange import Request, WebError
 from quire.errors import InvariantError
 from quire.events import work as works
 from quire.events.record import Batch, Conflict, Fenced
-from quire.store import lmdb_store
+from quire.store import lmdb_writes
 from quire.store import objects as objects_module
 from quire.store.codec import refused
 from quire.store.library import Library
@@ -78,8 +78,8 @@ class Refusing:
 def test_what_lmdb_did_not_keep_is_no_commit():
     """A put and a putmulti that keep too little raise. Kills small_put_ignored, putmulti_ignored."""
     with pytest.raises(InvariantError, match="kept nothing"):
-        lmdb_store._put(Refusing(), None, b"k", b"v")
-    assert not lmdb_store._stored(Refusing(), None, [(b"k", b"v")], overwrite=True)
+        lmdb_writes.put(Refusing(), None, b"k", b"v")
+    assert not lmdb_writes.stored(Refusing(), None, [(b"k", b"v")], overwrite=True)
 
 
 def test_who_is_fenced_hears_that_and_not_that_the_version_moved():

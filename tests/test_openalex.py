@@ -454,6 +454,100 @@ def test_the_key_is_sent_and_never_written(tmp_path):
         assert not any(b"s3cr3t" in (Path(folder) / name).read_bytes() for name in names)
 
 
+@pytest.mark.parametrize("status", [400, 403, 429, 500])
+def test_an_error_line_shows_neither_key_nor_address(tmp_path, status):
+    """The service repeats what it was sent, in every spelling: the line has its words, and no secret."""
+    mail = "reader+list@quire.example"
+
+    def answer(call: Call, cursor: str, proper: Reply) -> Reply:
+        message = (
+            f"Your key s3cr3t-k3y is no good; you asked {call.url} (/works?api_key=s3cr3t-k3y) as {mail}, "
+            f"mailto=reader%2Blist%40quire.example. Look at https://openalex.org/pricing"
+        )
+        return json_reply({"error": "Invalid key s3cr3t-k3y", "message": message}, status=status)
+
+    env = {
+        "QUIRE_SOURCES__OPENALEX__API_KEY": "s3cr3t-k3y",
+        "QUIRE_SOURCES__OPENALEX__RETRIES_MAX": "0",
+    }
+    with serve(odd(3, answer)) as served:
+        done = ran(served.url, tmp_path / "lib", "--email", mail, "--openalex", "is_oa:true", env=env)
+        (asked,) = [entry.url for entry in served.ledger.entries() if entry.host == "api.openalex.org"]
+    assert "api_key=s3cr3t-k3y" in asked
+    assert "mailto=reader%2Blist%40quire.example" in asked
+    assert done.returncode == (4 if status in (429, 500) else 2)
+    assert "Look at https://openalex.org/pricing" in done.stderr
+    assert done.stderr.count("REDACTED") >= 5
+    said = (done.stdout + done.stderr).lower()
+    assert "s3cr3t" not in said
+    assert "quire.example" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://api.openalex.org/authors?filter=x:1&api_key=s3cr3t",
+        "https://openalex.org/works?api_key=s3cr3t",
+        "api.openalex.org/works?filter=is_oa:true&api_key=s3cr3t",
+        "/works?filter=is_oa:true&api_key=s3cr3t",
+        "https://[openalex.org/works?filter=is_oa:true&api_key=s3cr3t",
+        "https://openalex.org/works?search=a&search=b&mailto=me@home.example&api_key=s3cr3t",
+    ],
+)
+def test_a_refused_address_is_shown_without_its_key(tmp_path, text):
+    """What is pasted wrongly is told with exit code 2, and the key in it is not repeated."""
+    done = ran("http://127.0.0.1:9", tmp_path / "lib", "--openalex", text)
+    assert done.returncode == 2
+    assert "--openalex" in done.stderr
+    assert "REDACTED" in done.stderr
+    assert "s3cr3t" not in done.stderr
+    assert "me@home" not in done.stderr
+
+
+def test_no_page_of_a_listing_comes_from_the_cache(tmp_path):
+    """Pages that say how long they hold are asked for anew by --refresh, and no file of them is kept."""
+    held = {"Cache-Control": "public, max-age=86400", "ETag": '"v1"'}
+
+    def answer(call: Call, cursor: str, proper: Reply) -> Reply:
+        return msgspec.structs.replace(proper, headers=(*proper.headers, *held.items()))
+
+    library = tmp_path / "lib"
+    with serve(odd(25, answer)) as served:
+        words = ("--openalex", "is_oa:true", "--refresh")
+        first = ran(served.url, library, *words, env=SMALL)
+        assert set(cursors(served).values()) == {1}
+        kept = sorted((library / "cache").glob("*")) if (library / "cache").exists() else []
+        second = ran(served.url, library, *words, env=SMALL)
+        assert set(cursors(served).values()) == {2}
+        assert len(cursors(served)) >= 3
+    assert json.loads(first.stdout)["works"] == json.loads(second.stdout)["works"] == 25
+    assert not any(b"next_cursor" in path.read_bytes() for path in kept)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://openalex.org/works?filter=is_oa:true&page=2&filter=type:article|preprint,publication_year:2020",
+        "filter=is_oa:true&filter=type:article%7Cpreprint&filter=publication_year:2020",
+        "filter=is_oa:true,type:article|preprint,&filter=%20&filter=publication_year:2020",
+        "is_oa:true,type:article|preprint,publication_year:2020",
+    ],
+)
+def test_repeated_filters_are_asked_as_one(tmp_path, text):
+    """filter= several times, or joined by commas: the service gets one filter with all of it, in order."""
+    whole = "is_oa:true,type:article|preprint,publication_year:2020"
+    with serve(of_size(3)) as served:
+        done = ran(served.url, tmp_path / "lib", "--openalex", text)
+        (asked,) = {
+            tuple(parse_qs(urlsplit(entry.url).query)["filter"])
+            for entry in served.ledger.entries()
+            if entry.host == "api.openalex.org"
+        }
+    assert done.returncode == 0, done.stderr
+    assert asked == (whole,)
+    assert json.loads(done.stdout)["list_id"] == Query(whole).list_id()
+
+
 # -- pure parts
 
 

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from quire.testing.disk import powerloss, shim
-from quire.testing.disk.__main__ import memory_disk
+from quire.testing.disk import powerloss
 from quire.testing.disk.powerloss import CONTROLS, Tally, campaign, controls, explained, record, survived
-from quire.testing.disk.runs import Runs
 from quire.testing.disk.shim import Call, Fault
 from quire.testing.disk.simulated_disk import Chosen, Honoured, SimulatedDisk, choose
 
-needs_shim = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing() or "the shim can be had")
-ROUNDS = 1
+sys.path.insert(0, str(Path(__file__).parent))
+import faulty_disk
+from faulty_disk import ROUNDS, needs_shim
+
+folder, runs = faulty_disk.folder, faulty_disk.runs
 IMAGES = 300
-
-
-@pytest.fixture
-def folder():
-    """In memory where that can be had: the faults are the shim's, and a real fsync would only cost time."""
-    with tempfile.TemporaryDirectory(dir=memory_disk()) as path:
-        yield Path(path)
-
-
-@pytest.fixture(scope="module")
-def runs():
-    with Runs() as one:
-        yield one
+SESSION_IMAGES = 120
 
 
 @needs_shim
@@ -92,6 +81,16 @@ def test_what_a_killed_process_made_is_synced_by_the_next(runs, folder, monkeypa
             bad[defect] += tally.lost + tally.unopenable
     assert bad[""] == 0
     assert bad["no-second-look"] > 0
+
+
+@needs_shim
+@pytest.mark.parametrize("defect", ["", "told-before-durable", "rename-before-fsync"])
+def test_a_whole_session_keeps_what_it_told(runs, folder, defect):
+    """All actors at work: nothing told as home is lost; with a defect of actor or store something is."""
+    tally = campaign(runs, folder, count=SESSION_IMAGES, seed=2, defect=defect, session_every=1)
+    assert tally.sessions > 0
+    assert tally.judged >= SESSION_IMAGES
+    assert bool(tally.violations) == bool(defect), tally.violations[:3]
 
 
 @needs_shim

@@ -85,7 +85,7 @@ def broken_disk(folder: Path, device: str, flags: int) -> Iterator[None]:
 def test_default_sync_flags(tmp_path: Path) -> None:
     """The environment is opened with LMDB's default sync flags: others lost acknowledged commits."""
     store = opened(tmp_path)
-    flags = store._env.flags()
+    flags = store._environment.env.flags()
     assert (flags["sync"], flags["metasync"], flags["writemap"], flags["map_async"]) == (
         True,
         True,
@@ -175,8 +175,8 @@ def test_refused_put_is_noticed(tmp_path: Path) -> None:
     """A put that LMDB refuses in silence (a key behind the head) raises, and nothing is kept."""
     store = opened(tmp_path)
     store.append([deposit("account-a", 1)])
-    with store._env.begin(write=True) as txn:
-        txn.put((99).to_bytes(8, "big"), b"x" * 40, db=store._db[b":commits"])
+    with store._environment.env.begin(write=True) as txn:
+        txn.put((99).to_bytes(8, "big"), b"x" * 40, db=store._environment.db[b":commits"])
     with pytest.raises(DamagedError, match="behind its head at position 1"):
         store.append([deposit("account-a", 2)])
     assert store.head().position == 1
@@ -191,8 +191,8 @@ def test_new_projection_version_rebuilds(tmp_path: Path) -> None:
     renamed = replace(ACCOUNTS, name="ledgers", version=7)
     store = opened(tmp_path, replace(BANK, projections=(renamed,)))
     assert [key for key, _ in store.scan("ledgers")] == [b"account-a"]
-    with store._env.begin() as txn:
-        assert txn.stat(store._env.open_db(b"accounts", txn, create=False))["entries"] == 0
+    with store._environment.env.begin() as txn:
+        assert txn.stat(store._environment.env.open_db(b"accounts", txn, create=False))["entries"] == 0
     assert audit(store, replace(BANK, projections=(renamed,))).ok
     store.close()
 
@@ -311,14 +311,14 @@ def test_dead_readers_are_cleared(tmp_path: Path) -> None:
     """The reader slot of a process that died is free again after the next opening."""
     witness = opened(tmp_path)  # as long as one process has it open, LMDB itself keeps the slots
     child = in_child(
-        "import os, signal\ns = opened()\nt = s._env.begin()\nt.get(b'x')\n"
+        "import os, signal\ns = opened()\nt = s._environment.env.begin()\nt.get(b'x')\n"
         "os.kill(os.getpid(), signal.SIGKILL)",
         tmp_path,
     )
     assert child.returncode == -signal.SIGKILL
-    assert "no active readers" not in witness._env.readers()
+    assert "no active readers" not in witness._environment.env.readers()
     assert in_child("opened().close()", tmp_path).returncode == 0
-    assert "no active readers" in witness._env.readers()
+    assert "no active readers" in witness._environment.env.readers()
     witness.close()
 
 
@@ -330,7 +330,7 @@ def test_no_read_transaction_stays(tmp_path: Path) -> None:
     store.scan("accounts", limit=0)
     store.read_stream("account-a", limit=1)
     store.commits(0, bytes_max=1)
-    assert "no active readers" in store._env.readers()
+    assert "no active readers" in store._environment.env.readers()
     store.close()
 
 
@@ -364,10 +364,10 @@ def test_damaged_end_refuses_writers(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.append([deposit("account-a", 1)])
     key = (1).to_bytes(8, "big")
-    with store._env.begin(write=True) as txn:
-        value = bytearray(txn.get(key, db=store._db[b":commits"]))
+    with store._environment.env.begin(write=True) as txn:
+        value = bytearray(txn.get(key, db=store._environment.db[b":commits"]))
         value[-1] ^= 1
-        txn.put(key, bytes(value), db=store._db[b":commits"])
+        txn.put(key, bytes(value), db=store._environment.db[b":commits"])
     store.close()
     with pytest.raises(DamagedError, match="position 1"):
         opened(tmp_path)
@@ -426,7 +426,7 @@ def test_both_engines(tmp_path: Path, engine: str) -> None:
         "import lmdb\ns = opened()\n"
         "for n in range(20):\n    s.append([deposit('account-a', n), deposit(f'account-{n}', n, n)])\n"
         "s.rebuild()\nfrom quire.store.audit import audit\nr = audit(s, BANK)\nassert r.ok, r\n"
-        "print(lmdb.version()[0], s.head().position, s._env.lib_version())",
+        "print(lmdb.version()[0], s.head().position, s._environment.env.lib_version())",
         tmp_path,
         LMDB_DEFAULT_LIB_VERSION=engine,
     )

@@ -24,19 +24,13 @@ from quire.events.facts import (
     OperationCompleted,
     OperationStarted,
 )
-from quire.events.job import fold_job
 from quire.events.keys import job_key
-from quire.events.record import Recorded
 
 sys.path.insert(0, str(Path(__file__).parent))
-from boxes import LIST, SOURCE, Bench, Box, leased_by
+import boxes
+from boxes import LIST, SOURCE, Bench, Box, folded, leased_by
 
-
-@pytest.fixture
-def bench(tmp_path: Path):
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close()
+bench = boxes.bench
 
 
 def taken(bench: Bench, *events: Any) -> tuple[str, Reconciler]:
@@ -163,8 +157,5 @@ def test_what_had_ended_and_is_done_again_is_no_progress_of_the_job():
     head, end = OperationStarted("h", "HEAD", {}), OperationCompleted("h", "HEAD", "OK", {})
     again = JobLeased("w", 1, "b", takeover=True)
     first = [JobPlanned(work, "pdf", work.resolver_url, LIST), JobLeased("w", 1, "b"), head, end]
-    row, takeovers = None, []
-    for number, event in enumerate([*first, again, head, end, again, head, end], 1):
-        row = fold_job(row, Recorded(number, "job/x", number, 1, number, "r", 0, event))
-        takeovers.append(row.takeovers)
-    assert takeovers == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    rows = folded([*first, again, head, end, again, head, end])
+    assert [row.takeovers for row in rows] == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]

@@ -19,7 +19,7 @@ from quire.cli.turn_statistics import grouped
 from quire.config.loader import load
 from quire.config.settings import SOURCES
 from quire.events.facts import FallbackAttempt, JobRequeued
-from quire.events.fallback import Plan
+from quire.events.fallback_plan import Plan
 from quire.events.record import Recorded
 from quire.store.domain import QUIRE
 from quire.store.library import Library

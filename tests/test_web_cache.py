@@ -280,6 +280,131 @@ async def test_an_outage_leaves_what_is_kept(web, ours, folder):
     assert (await one.fetch(page(f"{web.url}/l"))).body == PAGE
 
 
+@caching
+async def test_what_is_gone_is_dropped_though_it_could_not_be_confirmed(web, ours, folder):
+    """A stale page without a validator and a stale redirect end with a 404 or 410, and with a plain answer
+    that may not be kept; an outage ends neither, and nothing that ended is served offline."""
+    clock = Hands()
+    one = ours(clock=clock, breaker={"failures_to_open": 100, "open_s": 60})
+    old = reply(200, PAGE, Cache_Control="max-age=10")
+    moved = reply(302, Location="/there", Cache_Control="max-age=10")
+    web.on("/there", reply(200, PAGE))
+    ends = {"gone": reply(410, b"gone"), "lost": reply(404, b"no"), "plain": reply(200, PAGE)}
+    for name, end in ends.items():
+        web.on(f"/page-{name}", [old, reply(503, b"later"), end])
+        web.on(f"/moved-{name}", [moved, reply(503, b"later"), end])
+    targets = [f"{kind}-{name}" for kind in ("page", "moved") for name in ends]
+    for target in targets:
+        await one.fetch(page(f"{web.url}/{target}"))
+    assert len(files(folder)) == len(targets)
+    clock.ahead_s = 20
+    for target in targets:
+        assert (await one.fetch(page(f"{web.url}/{target}"))).status == 503
+    assert len(files(folder)) == len(targets)
+    for target in targets:
+        await one.fetch(page(f"{web.url}/{target}"))
+        assert "if-none-match" not in web.asked[-1].headers
+    assert files(folder) == []
+    offline = ours(clock=clock, offline=True, gates={"offline_behavior": "cache_only"})
+    for target in targets:
+        assert (await refused(offline.fetch(page(f"{web.url}/{target}")))).reason == "offline"
+
+
+@caching
+async def test_a_url_that_is_gone_is_gone_in_all_forms(web, ours, folder):
+    """What varied by Accept and what did not are kept under two names; a 404 ends both."""
+    clock = Hands()
+    one = ours(clock=clock)
+    brief = "max-age=10"
+    web.on("/l", [reply(200, PAGE, Cache_Control=brief), reply(200, PAGE, Cache_Control=HOUR, Vary="Accept")])
+    await one.fetch(page(f"{web.url}/l", accept="text/html"))
+    clock.ahead_s = 20
+    (plain,) = files(folder)
+    whole = plain.read_bytes()
+    await one.fetch(page(f"{web.url}/l", accept="text/html"))
+    plain.write_bytes(whole)  # as another worker may have kept it meanwhile
+    assert len(files(folder)) == 2
+    web.on("/l", reply(404, b"gone"))
+    clock.ahead_s = 5000
+    assert (await one.fetch(page(f"{web.url}/l", accept="text/html"))).status == 404
+    assert files(folder) == []
+
+
+UPDATES = {
+    "our-address": {"X_For": "Reader+quire@example.org"},
+    "our-address-escaped": {"Link": "</l?email=reader%2Bquire%40example.org>; rel=self"},
+    "our-address-half-escaped": {"Link": "</l?email=reader%2bquire@example.org>; rel=self"},
+    "our-address-in-its-url": {"Content_Location": "/l?to=reader%252Bquire%2540example.org"},
+    "a-key-in-its-url": {"Content_Location": "/l?token=abcdefabcdef"},
+    "a-cookie": {"Set_Cookie": "session=1"},
+    "no-store": {"Cache_Control": "no-store"},
+    "private": {"Cache_Control": "private, max-age=1000"},
+    "vary-all": {"Vary": "*"},
+}
+
+
+@pytest.mark.parametrize("what", sorted(UPDATES))
+def test_an_update_obeys_the_rule_of_what_is_new(what, folder):
+    """A 304 that brings what is never kept confirms the answer once more, and nothing of it stays."""
+
+    @caching
+    async def test(web, ours, folder):
+        clock = Hands()
+        one = ours(clock=clock, contact_email="reader+quire@example.org")
+        fields = {"Cache_Control": "max-age=1000", "ETag": '"v1"', **UPDATES[what]}
+        web.on("/l", [reply(200, PAGE, Cache_Control="max-age=10", ETag='"v1"'), reply(304, **fields)])
+        await one.fetch(page(f"{web.url}/l"))
+        assert len(files(folder)) == 1
+        clock.ahead_s = 20
+        confirmed = await one.fetch(page(f"{web.url}/l"))
+        assert (confirmed.status, confirmed.body) == (200, PAGE)
+        assert files(folder) == []
+
+    test(folder)
+
+
+@caching
+async def test_an_update_may_say_anew_what_an_answer_varies_by(web, ours, folder):
+    """A 304 with a Vary: from then on the answer is for requests like the one that it was for."""
+    clock = Hands()
+    one = ours(clock=clock)
+    news = reply(304, Cache_Control=HOUR, ETag='"v1"', Vary="Referer, Accept")
+    web.on("/l", [reply(200, PAGE, Cache_Control="max-age=10", ETag='"v1"'), news, reply(200, PAGE)])
+    asked = page(f"{web.url}/l", referer="http://a.example/")
+    await one.fetch(asked)
+    clock.ahead_s = 20
+    await one.fetch(asked)
+    assert (await one.fetch(asked)).from_cache
+    assert len(files(folder)) == 1
+    assert not (await one.fetch(page(f"{web.url}/l"))).from_cache
+    assert web.count("/l") == 3
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *("Reader+quire@example.org", "reader%2Bquire%40example.org", "reader%2bquire@example.org"),
+        *("reader+quire%40example.org", "reader%252Bquire%2540example.org"),
+        *(r"reader\u002Bquire\u0040example.org", "reader&#43;quire&#x40;example.org"),
+    ],
+)
+def test_our_address_is_known_in_every_spelling(spelled, folder):
+    """Escaped for a URL (once or twice), for JSON or HTML: a page or a field that holds it is not kept."""
+
+    @caching
+    async def test(web, ours, folder):
+        one = ours(contact_email="reader+quire@example.org")
+        web.on("/page", reply(200, PAGE + f"<!-- {spelled} -->".encode(), Cache_Control=HOUR))
+        web.on("/field", reply(200, PAGE, Cache_Control=HOUR, X_For=spelled))
+        web.on("/other", reply(200, PAGE + b"<!-- reader-quire@example.org -->", Cache_Control=HOUR))
+        for target in ("/page", "/field", "/other"):
+            await one.fetch(page(web.url + target))
+        assert len(files(folder)) == 1
+        assert (await one.fetch(page(f"{web.url}/other"))).from_cache
+
+    test(folder)
+
+
 # -- what is kept ---------------------------------------------------------------------------------------
 
 NEVER = {

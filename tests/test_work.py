@@ -57,7 +57,7 @@ def test_real_dois_parse_to_themselves():
         ("10.1000/a%2Fb", "10.1000/a%2fb"),
         ("https://doi.org/10.1000/a%2Fb", "10.1000/a/b"),
         ("10.1000.10/123456", "10.1000.10/123456"),
-        ("10.1000/ends.with.a.dot.", "10.1000/ends.with.a.dot."),
+        ("10.1000/ends.with.a.dot.", "10.1000/ends.with.a.dot"),
         ("10.1000//two--hyphens", "10.1000//two--hyphens"),
         ("10.1000/É", "10.1000/É"),
         ("10.1371/journal.pone.0000217.g001", "10.1371/journal.pone.0000217.g001"),

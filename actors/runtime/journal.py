@@ -21,8 +21,8 @@ from .address import Address
 class Append(msgspec.Struct, frozen=True):
     """To the Journal: append this batch.
 
-    Python's collector must see it: it leads to an actor. One that is left in the mailbox, or in the traceback,
-    of a session that had to stop would otherwise keep all of that session for as long as the process lives.
+    Python's collector must see it, since it leads to an actor: one that is left in the mailbox, or in the
+    traceback, of a session that had to stop would keep all of that session for the life of the process.
     """
 
     batch: Batch[Any]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from ...config.settings import ArxivEndpoint, Thresholds
 from ...events.work import Work, normal_arxiv
 from ..web.exchange import Role, Web
 from .finding import Candidate, Found, Lookup, distinct, host_of
 from .preference import Preference
+
+_HOSTS = frozenset({"arxiv.org", "www.arxiv.org"})
+"""The one site; ``export.arxiv.org`` is another, made for programs, and may answer where this one refuses."""
+_PDF = "/pdf/"
 
 
 class Arxiv:
@@ -57,3 +63,16 @@ def arxiv_of(lookup: Lookup) -> tuple[str, str]:
         if found:
             return found
     return "", ""
+
+
+def paper_at_arxiv(url: str) -> str:
+    """The one name of the PDF that a URL at arXiv leads to, whatever its scheme and ending; else ``""``.
+
+    arXiv redirects all of them to it (https://info.arxiv.org/help/arxiv_identifier.html). The version stays:
+    one may be withdrawn and another not.
+    """
+    if host_of(url) not in _HOSTS:
+        return ""
+    path = urlsplit(url).path
+    found = normal_arxiv(path.removeprefix(_PDF)) if path.startswith(_PDF) else None
+    return f"https://arxiv.org{_PDF}{''.join(found)}" if found else ""

@@ -8,12 +8,10 @@ from contextlib import aclosing
 
 import httpx
 
-from ...config.settings import Download as DownloadSettings
-from ...config.settings import Thresholds
-from ...config.settings import Web as WebSettings
 from ..runtime.ports import Clock
 from .cache import HttpCache
 from .call import Arrival, Call
+from .client_settings import ClientSettings
 from .download import OpenDownload
 from .encoding import SNIFF_BYTES, Body, InflateError, looks_like_html, looks_like_text, shows_pdf
 from .exchange import REDIRECTS, Answer, WebError
@@ -29,19 +27,17 @@ class AnswerReader:
 
     def __init__(
         self,
-        settings: WebSettings,
+        settings: ClientSettings,
         *,
-        thresholds: Thresholds,
-        download: DownloadSettings,
         sender: Sender,
         cache: HttpCache,
         traffic: Traffic,
         clock: Clock,
     ) -> None:
-        self._settings = settings
+        self._settings = settings.web
         self._cache = cache
-        self._thresholds = thresholds
-        self._download = download
+        self._thresholds = settings.thresholds
+        self._download = settings.download
         self._sender = sender
         self._traffic = traffic
         self._clock = clock

@@ -77,8 +77,15 @@ class Rules(msgspec.Struct, frozen=True):
         if not isinstance(state, hishel.NeedToBeUpdated):
             return None
         headers = _pairs(state.updating_entries[-1].response.headers)
+        # What it varies by may be said anew, and then it is for requests such as the one just sent (3.2).
+        alike = fresh if any(name == "vary" for name, _ in fresh.headers) else kept
         return msgspec.structs.replace(
-            kept, headers=headers, age_s=fresh.age_s, received_ns=fresh.received_ns
+            kept,
+            name=alike.name,
+            vary=alike.vary,
+            headers=headers,
+            age_s=fresh.age_s,
+            received_ns=fresh.received_ns,
         )
 
     def storable(self, kept: Kept) -> Kept | None:

@@ -18,17 +18,17 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from ...config.settings import Download as DownloadSettings
-from ...config.settings import Gates, Thresholds
+from ...config.settings import Quire
 from ...config.settings import Web as WebSettings
 from ...errors import UsageError
 from ...events.facts import BreakerChanged
-from ..runtime.ports import NANOSECONDS, Clock, Random, Scheduler
+from ..runtime.ports import NANOSECONDS, Clock, Random, Scheduler, SystemClock, SystemRandom
 from .answers import AnswerReader
 from .breaker import Breakers
 from .cache import HttpCache, Visit
 from .cache_store import CacheStore
 from .call import Arrival, Call, location
+from .client_settings import ClientSettings
 from .cookies import Cookies
 from .download import OpenDownload
 from .exchange import Answer, Gate, Request, Role, WebError
@@ -59,11 +59,8 @@ class WebClient:
 
     def __init__(
         self,
-        settings: WebSettings,
+        settings: ClientSettings,
         *,
-        thresholds: Thresholds,
-        gates: Gates,
-        download: DownloadSettings,
         clock: Clock,
         random: Random,
         scheduler: Scheduler,
@@ -72,59 +69,41 @@ class WebClient:
         cache: CacheStore | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        if settings.pacing == "none" and not settings.stand_in:
-            raise UsageError(
-                "web.pacing: none is for rehearsals: set web.stand_in as well, or leave it polite"
-            )
-        self._settings = settings
+        settings.check()
+        self._settings = web = settings.web
         self._clock = clock
         self._random = random
         self._scheduler = scheduler
-        stand_in = stand_in_of(settings)
-        self._guard = Guard(settings.allow_hosts, rehearsal=stand_in is not None)
-        self._transport = transport or Transport(
-            guard=self._guard,
-            scheduler=scheduler,
-            connections_max=settings.connections_max,
-            proxy=settings.proxy,
-            trusted=frozenset({stand_in.host} if stand_in else ()),
-        )
+        self._guard = Guard(web.allow_hosts, rehearsal=bool(web.stand_in))
+        self._transport = transport or _sockets(web, self._guard, scheduler)
         self._traffic = Traffic()
-        self.breakers = Breakers(settings.breaker, clock=clock, on_change=on_breaker)
+        self.breakers = Breakers(web.breaker, clock=clock, on_change=on_breaker)
         self._manners = Manners(
-            settings,
-            gates=gates,
+            web,
+            gates=settings.gates,
             breakers=self.breakers,
             clock=clock,
             fetch=self._fetched,
             slots=slots,
-            has_cache=cache is not None and settings.cache.enabled,
+            has_cache=cache is not None and web.cache.enabled,
         )
         self._sender = Sender(
-            settings,
-            transport=self._transport,
-            breakers=self.breakers,
-            clock=clock,
-            traffic=self._traffic,
-            stall_s=download.stall_s,
+            settings, transport=self._transport, breakers=self.breakers, clock=clock, traffic=self._traffic
         )
-        self.cache = HttpCache(
-            settings.cache,
-            cache,
-            headers=self._sender.headers,
-            clock=clock,
-            aside=scheduler.aside,
-            contact=settings.contact_email or "",
-            disconnected=self._manners.is_disconnected,
-        )
+        self.cache = self._http_cache(cache)
         self._reader = AnswerReader(
-            settings,
-            thresholds=thresholds,
-            download=download,
-            sender=self._sender,
-            cache=self.cache,
-            traffic=self._traffic,
-            clock=clock,
+            settings, sender=self._sender, cache=self.cache, traffic=self._traffic, clock=clock
+        )
+
+    def _http_cache(self, store: CacheStore | None) -> HttpCache:
+        return HttpCache(
+            self._settings.cache,
+            store,
+            headers=self._sender.headers,
+            clock=self._clock,
+            aside=self._scheduler.aside,
+            contact=self._settings.contact_email or "",
+            disconnected=self._manners.is_disconnected,
         )
 
     def __repr__(self) -> str:
@@ -266,3 +245,25 @@ class WebClient:
                 await came.aclose()
                 raise
         return visit, response
+
+
+def lone_client(settings: Quire, scheduler: Scheduler) -> WebClient:
+    """A client without a library: all manners, but no cache, and limits and breakers are its own alone."""
+    return WebClient(
+        ClientSettings.of(settings),
+        clock=SystemClock(),
+        random=SystemRandom(),
+        scheduler=scheduler,
+        on_breaker=lambda _: None,
+    )
+
+
+def _sockets(settings: WebSettings, guard: Guard, scheduler: Scheduler) -> Transport:
+    stand_in = stand_in_of(settings)
+    return Transport(
+        guard=guard,
+        scheduler=scheduler,
+        connections_max=settings.connections_max,
+        proxy=settings.proxy,
+        trusted=frozenset({stand_in.host} if stand_in else ()),
+    )

@@ -17,6 +17,7 @@ from ...version import VERSION
 from ..runtime.ports import Clock
 from .breaker import Breakers, Permit, Verdict
 from .call import Call, retry_after_s
+from .client_settings import ClientSettings
 from .cookies import Cookies
 from .exchange import Request, WebError
 from .guard import Place
@@ -66,32 +67,28 @@ class Traffic:
 
 
 class Sender:
-    """Builds requests, sends each once, and tells the breakers.
-
-    ``stall_s`` is how long a stream may be silent, in seconds.
-    """
+    """Builds requests, sends each once, and tells the breakers."""
 
     def __init__(
         self,
-        settings: WebSettings,
+        settings: ClientSettings,
         *,
         transport: httpx.AsyncBaseTransport,
         breakers: Breakers,
         clock: Clock,
         traffic: Traffic,
-        stall_s: float,
     ) -> None:
-        self._settings = settings
+        self._settings = web = settings.web
         self._transport = transport
         self._breakers = breakers
         self._clock = clock
         self._traffic = traffic
-        stand_in = stand_in_of(settings)
+        stand_in = stand_in_of(web)
         self._stand_in = httpx.Request("GET", stand_in) if stand_in else None
-        self._user_agent = user_agent(settings.contact_email)
-        connect_s, read_s = settings.connect_timeout_ms / 1000, settings.read_timeout_ms / 1000
+        self._user_agent = user_agent(web.contact_email)
+        connect_s, read_s = web.connect_timeout_ms / 1000, web.read_timeout_ms / 1000
         self._timeout = {"connect": connect_s, "read": read_s}
-        self._artifact_timeout = {"connect": connect_s, "read": max(read_s, stall_s)}
+        self._artifact_timeout = {"connect": connect_s, "read": max(read_s, settings.download.stall_s)}
 
     def __repr__(self) -> str:
         return f"<Sender to {self._stand_in.url if self._stand_in else 'the web'} {self._traffic!r}>"

@@ -14,8 +14,9 @@ from unittest.mock import patch
 
 import lmdb
 
+from ...actors import finalizer
 from ...errors import StoreFailedError
-from ...store import disk_faults, library, lmdb_store, objects
+from ...store import disk_faults, library, lmdb_environment, lmdb_store, objects
 from . import script
 
 
@@ -52,7 +53,7 @@ def _no_parent_sync(stack: ExitStack) -> None:
 
 def _no_log_folder_sync(stack: ExitStack) -> None:
     """The name of the log's file is never synced."""
-    stack.enter_context(patch.object(lmdb_store, "sync_folder", _nothing))
+    stack.enter_context(patch.object(lmdb_environment, "sync_folder", _nothing))
 
 
 def _no_library_sync(stack: ExitStack) -> None:
@@ -111,6 +112,17 @@ def _finish_first(stack: ExitStack) -> None:
     stack.enter_context(patch.object(objects.Objects, "sync_folders", kept))
 
 
+def _told_before_durable(stack: ExitStack) -> None:
+    """The finalizer tells the resolver of a file whose folder it has not synced yet."""
+    real = finalizer.Finalizer._confirm
+
+    def told(self: finalizer.Finalizer, placed: list[finalizer.Placed]) -> None:
+        with patch.object(self._objects, "sync_folders", _nothing):
+            real(self, placed)
+
+    stack.enter_context(patch.object(finalizer.Finalizer, "_confirm", told))
+
+
 def _swallowed(stack: ExitStack) -> None:
     """A commit that failed is called one that stands."""
     real = lmdb_store.LmdbStore.append
@@ -167,6 +179,7 @@ DEFECTS: dict[str, Callable[[ExitStack], None]] = {
     "no-meta-sync": _no_meta_sync,
     "early-ack": _early_ack,
     "finish-first": _finish_first,
+    "told-before-durable": _told_before_durable,
     "swallowed": _swallowed,
     "raw-errors": _raw_errors,
     "written-in-place": _partial_in_place,

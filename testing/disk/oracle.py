@@ -54,7 +54,12 @@ def promised(marks: Iterable[str]) -> Promised:
 
 
 def violations(
-    library: Path, said: Promised, papers: Iterable[Paper] = (), *, complete: bool = False
+    library: Path,
+    said: Promised,
+    papers: Iterable[Paper] = (),
+    *,
+    complete: bool = False,
+    due: Iterable[str] = (),
 ) -> list[str]:
     """What is wrong with a library, opened as the product opens it; nothing when nothing is.
 
@@ -63,6 +68,7 @@ def violations(
         said: what was marked before.
         papers: the works that may be in it, with the bytes they must have.
         complete: whether all of them must be home.
+        due: job ids that must be home as well.
     """
     try:
         opened = Library.open(library)
@@ -70,7 +76,8 @@ def violations(
     except QuireError as error:
         return [f"unopenable: {type(error).__name__}: {error}"]
     try:
-        return list(_wrong(opened, store, said, papers, complete))
+        right = {paper.job_id: paper for paper in papers}
+        return list(_wrong(opened, store, said, right, {*due, *(right if complete else ())}))
     except QuireError as error:
         return [f"unreadable: {type(error).__name__}: {error}"]
     finally:
@@ -78,7 +85,7 @@ def violations(
 
 
 def _wrong(
-    library: Library, store: LmdbStore, said: Promised, papers: Iterable[Paper], complete: bool
+    library: Library, store: LmdbStore, said: Promised, right: dict[str, Paper], due: set[str]
 ) -> Iterator[str]:
     report = audit(store, QUIRE, objects=library.objects, expected=expected_of)
     for problem in report.problems:
@@ -94,12 +101,11 @@ def _wrong(
     for job_id in sorted(said.home):
         if job_id not in rows or not rows[job_id].home:
             yield f"lost: the job {job_id[:12]} was told to be home"
-    right = {paper.job_id: paper for paper in papers}
     for job_id, row in rows.items() if right else ():
         paper = right.get(job_id)
         if paper is None or (row.home and (row.artifact is None or row.artifact.sha256 != paper.sha256)):
             yield f"wrong: job {job_id[:12]} has no work, or another's bytes"
-    for job_id in right if complete else ():
+    for job_id in sorted(due):
         if job_id not in rows or not rows[job_id].home:
             yield f"incomplete: job {job_id[:12]} is not home"
 

@@ -1,12 +1,13 @@
 """Campaign: the power goes at every call of a recorded run, and leaves any state that a disk may have then.
 
-A script is recorded, call by call with its bytes; the calls are played to a simulated disk, and at each point
+A run is recorded, call by call with its bytes; the calls are played to a simulated disk, and at each point
 images of it are drawn, written to a folder and opened as the product opens a library. A violation is an image
-that does not open, does not audit, or lacks something that was promised before the power went; or a script
-that cannot be played to its end on it.
+that does not open, does not audit, or lacks something that was promised before the power went; or a run that
+cannot be brought to its end on it.
 
-Half of the recordings have an earlier turn that a kill ended at a drawn call: what that one left undone must
-not undo what the next one promises.
+What is recorded is the script, and for a share of the images a whole session with all its actors. Half of the
+scripts have an earlier turn that a kill ended at a drawn call: what that one left undone must not undo what
+the next one promises.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from ...errors import InvariantError, QuireError
-from . import script
+from ..web import serve
+from . import script, session_script
 from .oracle import Promised, promised, violations
 from .runs import Asked, Runs
 from .script import Paper
@@ -34,6 +37,8 @@ from .simulated_disk import Honoured, SimulatedDisk, choose, write_image
 
 IMAGES = 100_000
 """Images of a whole campaign."""
+SESSION_EVERY = 10
+"""Recordings of which one is a session's."""
 PER_POINT = 40
 """Images drawn at one point of a recording, at most."""
 TRIES_PER_IMAGE = 4
@@ -55,7 +60,11 @@ class Tally(msgspec.Struct):
 
     images: int = 0
     """Different images that were opened and judged."""
+    judged: int = 0
+    """Judgements: an image may be met again when more has been promised."""
     recordings: int = 0
+    sessions: int = 0
+    """Of these, of whole sessions."""
     points: int = 0
     """Points at which the power went: within each call (what it does may be there, or not) and at the end."""
     syncs: int = 0
@@ -64,7 +73,7 @@ class Tally(msgspec.Struct):
     """Images that lack what was promised, or hold what is wrong."""
     unopenable: int = 0
     gone_on: int = 0
-    """Images on which the script was played to its end."""
+    """Images on which the run was brought to its end."""
     by_way: dict[str, int] = {}
     """Images by what was left."""
     controls: dict[str, int] | None = None
@@ -78,13 +87,28 @@ class Tally(msgspec.Struct):
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """One or two turns of a script, call by call."""
+    """One or two turns of a script, or a session, call by call."""
 
     seed: int
-    rounds: int
     calls: tuple[Call, ...]
+    rounds: int = 0
+    """Of the script."""
     killed_at: int = 0
     """The call at which the first turn was killed; 0 where there was one turn."""
+    web: str = ""
+    """Address of the simulated web that a session was run against; ``""`` of a script."""
+
+    @property
+    def papers(self) -> list[Paper]:
+        """The works of a script, with the bytes that they must have."""
+        return [paper for round_ in script.papers(self.seed, self.rounds) for paper in round_]
+
+    def go_on(self, library: Path, mark: Callable[[str], None]) -> None:
+        """Run the same once more, on the library that a power loss left; raises as the run does."""
+        if self.web:
+            session_script.play(library, web=self.web, seed=self.seed, mark=mark)
+        else:
+            script.play(library, seed=self.seed, mark=mark, turn=LAST_TURN, rounds=self.rounds)
 
 
 def record(
@@ -107,7 +131,22 @@ def record(
     ran = runs.run(asked(1 if killed_at else 0, Order(data=True)))
     if ran.ended.error or ran.ended.killed:
         raise InvariantError(f"the script ends without a fault: {ran.ended}")
-    recording = Recording(seed, rounds, calls + ran.calls, killed_at)
+    return _checked(Recording(seed, calls + ran.calls, rounds=rounds, killed_at=killed_at), disk)
+
+
+def record_session(runs: Runs, folder: Path, web: str, *, seed: int, defect: str = "") -> Recording:
+    """Record a session of the works of a seed, on an empty disk, against the web at an address."""
+    disk = folder / "disk"
+    shutil.rmtree(disk, ignore_errors=True)
+    disk.mkdir()
+    asked = Asked(str(disk), str(folder / "record"), Order(data=True), seed=seed, web=web, defect=defect)
+    ran = runs.run(asked)
+    if ran.ended.error or ran.ended.killed:
+        raise InvariantError(f"the session ends without a fault: {ran.ended}")
+    return _checked(Recording(seed, ran.calls, web=web), disk)
+
+
+def _checked(recording: Recording, disk: Path) -> Recording:
     unexplained = explained(recording, disk)
     if unexplained:
         raise InvariantError(f"the recording does not explain what is on the disk: {unexplained[0]}")
@@ -146,9 +185,9 @@ class Images:
         self._honoured = honoured
         self._chance = random.Random(recording.seed)
         self._known: set[bytes] = set()
+        self._contents: set[bytes] = set()
         self._ways: Counter[str] = Counter(tally.by_way)
-        rounds = script.papers(recording.seed, recording.rounds)
-        self._papers: list[Paper] = [paper for round_ in rounds for paper in round_]
+        self._papers = recording.papers
 
     def __repr__(self) -> str:
         return f"<Images of {self._recording.seed}, {len(self._known)} known>"
@@ -159,6 +198,7 @@ class Images:
         each = max(1, min(PER_POINT, round(count / (len(calls) + 1))))
         every = max(1, len(calls) // max(1, count))
         self._tally.recordings += 1
+        self._tally.sessions += self._recording.web != ""
         for place, call in enumerate(calls):
             if call.name == "mark":
                 marks.append(call.path)
@@ -176,37 +216,40 @@ class Images:
 
     def _point(self, disk: SimulatedDisk, said: Promised, count: int, where: str) -> None:
         images = list(self._fresh(disk, said, count))
-        numbers = range(self._tally.images + 1, self._tally.images + len(images) + 1)
+        numbers = range(self._tally.judged + 1, self._tally.judged + len(images) + 1)
         judged = survived(
             [
                 partial(self._judged, number, image, said)
-                for number, (_, image) in zip(numbers, images, strict=True)
+                for number, (_, image, _) in zip(numbers, images, strict=True)
             ]
         )
-        for number, (way, _), found in zip(numbers, images, judged, strict=True):
+        for number, (way, _, is_new), found in zip(numbers, images, judged, strict=True):
             self._ways[way] += 1
+            self._tally.images += is_new
             self._tally.gone_on += number % GOES_ON_EVERY == 0
             self._tally.unopenable += any(one.startswith("unopenable") for one in found)
             self._tally.lost += any(not one.startswith("unopenable") for one in found)
             place = f"seed {self._recording.seed}, {where}, {way}"
             self._tally.violations += [f"{place}: {one}" for one in found]
-        self._tally.images += len(images)
+        self._tally.judged += len(images)
 
     def _fresh(
         self, disk: SimulatedDisk, said: Promised, count: int
-    ) -> Iterator[tuple[str, dict[str, bytes | None]]]:
-        """Different images, up to so many."""
+    ) -> Iterator[tuple[str, dict[str, bytes | None], bool]]:
+        """Images not judged yet by what was promised, up to so many: way, content, and whether it is new."""
         found = 0
         for _ in range(count * TRIES_PER_IMAGE):
             if found >= count:
                 return
             chosen = choose(disk, self._chance)
             image = disk.image(chosen)
-            digest = _digest(image, said)
-            if digest not in self._known:
-                self._known.add(digest)
+            content = _digest(image)
+            judged = content + f"{said.position}/{len(said.objects)}/{len(said.home)}".encode()
+            if judged not in self._known:
                 found += 1
-                yield chosen.way, image
+                yield chosen.way, image, content not in self._contents
+                self._known.add(judged)
+                self._contents.add(content)
 
     def _judged(self, number: int, image: dict[str, bytes | None], said: Promised) -> list[str]:
         """What is wrong with one image."""
@@ -219,18 +262,21 @@ class Images:
             found = self._goes_on(disk / "library", said)
         return found
 
-    def _play(self, library: Path, marks: list[str]) -> None:
-        one = self._recording
-        script.play(library, seed=one.seed, mark=marks.append, turn=LAST_TURN, rounds=one.rounds)
-
     def _goes_on(self, library: Path, said: Promised) -> list[str]:
         marks: list[str] = []
         try:
-            self._play(library, marks)
+            self._recording.go_on(library, marks.append)
         except QuireError as error:
             return [f"does not go on: {type(error).__name__}: {error}"]
-        later = msgspec.structs.replace(promised(marks), objects=said.objects | promised(marks).objects)
-        return violations(library, later, self._papers, complete=True)
+        later = promised(marks)
+        later = msgspec.structs.replace(
+            later, objects=said.objects | later.objects, home=said.home | later.home
+        )
+        if not later.done:
+            return ["does not go on: it came to no end"]
+        due = session_script.obtainable(self._recording.seed) if self._recording.web else ()
+        found = violations(library, later, self._papers, complete=True, due=due)
+        return found + violations(library, said)
 
 
 def survived(judgements: Sequence[Callable[[], list[str]]]) -> list[list[str]]:
@@ -246,10 +292,8 @@ def survived(judgements: Sequence[Callable[[], list[str]]]) -> list[list[str]]:
             said += [msgspec.json.decode(line, type=list[str]) for line in lines]
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status == -signal.SIGALRM:
-            raise InvariantError(
-                f"an image is judged for longer than {JUDGE_S} s: it hangs, or the machine does"
-            )
-        if status:
+            said.append([f"unopenable: it was not judged in {JUDGE_S} s"])
+        elif status:
             said.append([f"unopenable: the process that opened it ended with {status}"])
     return said
 
@@ -267,8 +311,8 @@ def _say(judgements: Sequence[Callable[[], list[str]]], to: int) -> None:
         os._exit(code)
 
 
-def _digest(image: dict[str, bytes | None], said: Promised) -> bytes:
-    digest = hashlib.blake2b(f"{said.position}/{len(said.objects)}".encode(), digest_size=16)
+def _digest(image: dict[str, bytes | None]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
     for path, content in sorted(image.items()):
         digest.update(f"\0{path}\0{-1 if content is None else len(content)}\0".encode())
         digest.update(content or b"")
@@ -284,6 +328,7 @@ def campaign(
     rounds: int = script.ROUNDS,
     defect: str = "",
     honoured: Honoured | None = None,
+    session_every: int = SESSION_EVERY,
 ) -> Tally:
     """Judge so many images, from as many recordings as it takes.
 
@@ -295,11 +340,17 @@ def campaign(
         rounds: of the script.
         defect: put into the script, to show that the campaign finds it.
         honoured: the syncs that the disk heeds; all when None.
+        session_every: recordings of which one is a session's, the last of so many; none when 0.
     """
     tally = Tally()
-    for one in range(seed, seed + count):
-        recording = record(runs, folder, seed=one, rounds=rounds, defect=defect)
-        Images(recording, folder, tally, honoured=honoured or Honoured()).judge(count - tally.images)
+    for number, one in enumerate(range(seed, seed + count), 1):
+        with ExitStack() as stack:
+            if session_every and number % session_every == 0:
+                served = stack.enter_context(serve(session_script.world(one)))
+                recording = record_session(runs, folder, served.url, seed=one, defect=defect)
+            else:
+                recording = record(runs, folder, seed=one, rounds=rounds, defect=defect)
+            Images(recording, folder, tally, honoured=honoured or Honoured()).judge(count - tally.images)
         if tally.images >= count or len(tally.violations) >= VIOLATIONS_MAX:
             break
     return tally

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...actors.outcome import Wanted
 from ...actors.session import Session
 from ...config.loader import Flag, load
+from ...events.keys import job_key
 from ...events.work import parse_work
 from ..web import World
 from .script import DONE, MAP_SIZE
@@ -26,8 +27,15 @@ def world(seed: int) -> World:
     return World.demo(WORKS, seed=seed)
 
 
+def obtainable(seed: int) -> list[str]:
+    """The job ids of the works that can be had, and that a list can name."""
+    played = world(seed)
+    named = [work for text in played.inputs() if (work := parse_work(text)) is not None]
+    return [job_key(work) for work in named if played.truth(work.work_id).obtainable]
+
+
 def play(library: Path, *, web: str, seed: int, mark: Callable[[str], None]) -> None:
-    """Bring the works of a seed home from the web at an address.
+    """Bring the works of a seed home from the web at an address, also those that a fault let fail before.
 
     Raises:
         QuireError: the session had to stop.
@@ -42,7 +50,7 @@ def play(library: Path, *, web: str, seed: int, mark: Callable[[str], None]) -> 
     }
     settings = load([Flag(name, value, "disk") for name, value in values.items()], environ={}).settings
     with Session(settings, list_id=_LIST) as session:
-        session.plan((Wanted(work) for work in works), list_id=_LIST)
+        session.plan((Wanted(work) for work in works), list_id=_LIST, retry_failed=True)
         for outcome in session.work(_LIST):
             if outcome.sha256 and outcome.bytes:
                 mark(f"object {outcome.sha256} {outcome.bytes}")

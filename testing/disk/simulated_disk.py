@@ -119,9 +119,10 @@ class Naming(msgspec.Struct, eq=False):
     removed: tuple[Folder, str] | None
     durable: bool = False
 
-    def touches(self, folder: Folder) -> bool:
-        """Whether it is about a folder."""
-        return any(place is not None and place[0] is folder for place in (self.put, self.removed))
+    def is_made_durable_by(self, folder: Folder) -> bool:
+        """Whether a sync of this folder is: of the one that gets the name, else of the one that loses it."""
+        place = self.put or self.removed
+        return place is not None and place[0] is folder
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -204,7 +205,7 @@ class SimulatedDisk:
                 node.sync()
         elif self._honoured.folders:
             for naming in self._namings:
-                naming.durable = naming.durable or naming.touches(node)
+                naming.durable = naming.durable or naming.is_made_durable_by(node)
             while self._namings and self._namings[0].durable:
                 _rename(self._namings.pop(0), lambda folder: folder.base)
 

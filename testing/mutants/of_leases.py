@@ -90,7 +90,7 @@ LEASES = mutants(
         "poison_never_ends",
         "a job that killed its worker while alone fails",
         "actors/lease_manager.py",
-        "if row.lease is not None and row.lease.alone:",
+        "if row.lease is not None and row.lease.alone and self._lonely(row):",
         "if row.lease is None and row.takeovers > 99:",
         "lease_manager.py",
     ),

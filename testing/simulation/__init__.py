@@ -6,7 +6,9 @@ actors: a ``Process`` is a ``Scheduler``.
 """
 
 from .campaign import Pair, Totals, campaign, pair_of
+from .choices import Choices, Mood
 from .disk import Fingerprint
+from .elsewhere import live_elsewhere
 from .life import Life, live
 from .loop import VirtualLoop
 from .machine import Machine, StalledError
@@ -16,12 +18,14 @@ from .script import Day, Script, Shift, script_of
 from .web import SimulatedWire, Weather
 
 __all__ = [
+    "Choices",
     "Day",
     "Death",
     "Fingerprint",
     "Killed",
     "Life",
     "Machine",
+    "Mood",
     "Pair",
     "Pause",
     "Process",
@@ -37,6 +41,7 @@ __all__ = [
     "campaign",
     "chance_of",
     "live",
+    "live_elsewhere",
     "pair_of",
     "script_of",
 ]

@@ -1,12 +1,14 @@
 """Many lives, each lived twice: the same bytes, and no broken promise.
 
 With ``--store both`` the first is lived on a log in memory and the second on LMDB, so that one comparison
-shows two things: that a seed determines everything, and that the two stores are one.
+shows two things: that a seed determines everything, and that the two stores are one. Of every ``ELSEWHERE``
+seeds one lives its second life in another process, under another PYTHONHASHSEED and LMDB's other engine.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from collections import Counter
@@ -16,6 +18,7 @@ from typing import TextIO
 import msgspec
 
 from .disk import StoreKind
+from .elsewhere import live_elsewhere
 from .life import Life, live
 
 SHOWN_MAX = 5
@@ -31,6 +34,8 @@ COUNTED = (
 )  # fmt: skip
 """What of a life is summed as it is."""
 COMMAND = "python -m quire.testing.simulation"
+ELSEWHERE = 10
+"""Of so many seeds one lives its second life in another process; it costs a start of Python."""
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -38,6 +43,8 @@ class Pair(msgspec.Struct, frozen=True):
 
     first: Life
     second: Life
+    elsewhere: bool = False
+    """Whether the second was lived in another process."""
 
     @property
     def same(self) -> bool:
@@ -62,6 +69,8 @@ class Totals(msgspec.Struct):
     failing: dict[int, list[str]] = {}
     """Seed → what is wrong with it."""
     differing: int = 0
+    elsewhere: int = 0
+    """Second lives in another process."""
     lives: int = 0
     sessions: int = 0
     works: int = 0
@@ -75,6 +84,7 @@ class Totals(msgspec.Struct):
     power_cuts: int = 0
     pauses: int = 0
     in_flight: Counter[str] = msgspec.field(default_factory=Counter)
+    felt: Counter[str] = msgspec.field(default_factory=Counter)
     hours: float = 0.0
     hours_alive: float = 0.0
     seconds: float = 0.0
@@ -83,6 +93,7 @@ class Totals(msgspec.Struct):
         """Take in the lives of a seed."""
         self.seeds += 1
         self.differing += not pair.same
+        self.elsewhere += pair.elsewhere
         if pair.problems:
             self.failing[pair.first.seed] = pair.problems
         for life in (pair.first, pair.second):
@@ -95,24 +106,27 @@ class Totals(msgspec.Struct):
         self.events += life.fingerprint.events
         self.deaths.update(life.deaths)
         self.in_flight.update(life.in_flight)
+        self.felt.update(life.felt)
 
     def report(self, *, arguments: str) -> str:
         """All of it in a few lines; ``arguments`` of the command, for the line that replays a seed."""
         minutes = max(self.seconds / 60, 1e-9)
         lines = [
             f"{self.seeds} seeds, each lived twice: {self.differing} differences, "
-            f"{len(self.failing)} failing",
+            f"{len(self.failing)} failing; {self.elsewhere} of the second lives in another process",
             f"  {self.works} works, {self.home} home of {self.obtainable} that can be had; "
             f"{self.events} events, {self.requests} requests",
             f"  {self.sessions} sessions, {self.deaths.total()} killed ({_listed(self.deaths)}), "
             f"{self.power_cuts} power cuts, {self.pauses} stopped for a while",
             f"  {self.takeovers} jobs taken over, effects in flight: {_listed(self.in_flight)}",
+            f"  came to bear: {_listed(self.felt)}",
             f"  {self.hours:,.0f} simulated hours ({self.hours_alive:,.1f} of them in sessions) in "
-            f"{self.seconds:.0f} s: {self.hours / minutes:,.0f} a minute; {self.steps:,} steps",
+            f"{self.seconds:.0f} s: {self.hours / minutes:,.0f} a minute; {self.steps:,} steps, "
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB at most",
         ]
         for seed, problems in self.failing.items():
-            lines.append(f"seed {seed}: {len(problems)} problems; replay it with")
-            lines.append(f"  {COMMAND} --first {seed} --seeds 1 --trace{arguments}")
+            lines.append(f"seed {seed}: {len(problems)} problems; replay it (--trace tells every step) with")
+            lines.append(f"  {COMMAND} --first {seed} --seeds 1{arguments}")
             lines += [f"    {problem}" for problem in problems[:SHOWN_MAX]]
         return "\n".join(lines)
 
@@ -122,11 +136,18 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def pair_of(seed: int, *, store: str = "both", works: int = 8, crashes: int = 3) -> Pair:
-    """Live a seed twice; ``store`` is one of ``STORES``."""
+    """Live a seed twice; ``store`` is one of ``STORES``.
+
+    Raises:
+        EnvironmentFault: another process that was to live the second life told of none.
+    """
     first, second = STORES[store]
+    elsewhere = seed % ELSEWHERE == 0
+    again = live_elsewhere if elsewhere else live
     return Pair(
         live(seed, store=first, works=works, crashes=crashes),
-        live(seed, store=second, works=works, crashes=crashes),
+        again(seed, store=second, works=works, crashes=crashes),
+        elsewhere,
     )
 
 
@@ -142,8 +163,8 @@ def main(arguments: list[str] | None = None, *, out: TextIO | None = None) -> in
     """Live seeds and print what they came to; 1 when a promise was broken or two logs differ."""
     options = _parser().parse_args(arguments)
     out = out or sys.stdout
-    if options.trace:
-        return _trace(options, out)
+    if options.trace or options.once:
+        return _once(options, out)
     totals, begun = Totals(), time.perf_counter()
     for pair in campaign(
         options.first, options.seeds, store=options.store, works=options.works, crashes=options.crashes
@@ -157,19 +178,24 @@ def main(arguments: list[str] | None = None, *, out: TextIO | None = None) -> in
     return 1 if totals.failing else 0
 
 
-def _trace(options: argparse.Namespace, out: TextIO) -> int:
-    """Live seeds once, telling each step: where two traces part is where chance came in."""
+def _once(options: argparse.Namespace, out: TextIO) -> int:
+    """Live seeds once; where the traces of two lives part is where chance came in."""
+
+    def told(at_s: float, who: str) -> None:
+        print(f"{at_s:.6f} {who}", file=out)
+
     failed = False
     for seed in range(options.first, options.first + options.seeds):
         life = live(
             seed,
-            store=STORES[options.store][0],
+            store=options.once or STORES[options.store][0],
             works=options.works,
             crashes=options.crashes,
-            trace=lambda at_s, who: print(f"{at_s:.6f} {who}", file=out),
+            trace=told if options.trace else None,
         )
         failed = failed or bool(life.problems)
-        out.write(msgspec.json.format(msgspec.json.encode(life)).decode() + "\n")
+        said = msgspec.json.encode(life)
+        out.write((msgspec.json.format(said) if options.trace else said).decode() + "\n")
     return 1 if failed else 0
 
 
@@ -189,5 +215,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--works", type=int, default=8, help="greatest number of works of a life (8)")
     parser.add_argument("--crashes", type=int, default=3, help="greatest number of kills in a life (3)")
     parser.add_argument("--trace", action="store_true", help="live each seed once and print every step")
+    parser.add_argument("--once", choices=("memory", "lmdb"), help="live each seed once, as a line of JSON")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each seed")
     return parser

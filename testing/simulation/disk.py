@@ -14,13 +14,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...events.record import AppendResult, Batch, Head, Recorded
+from ...events.facts import JobLeased
+from ...events.job import STREAM_PREFIX
+from ...events.projections import JOBS, job_row_key
+from ...events.record import Appended, AppendResult, Batch, Head, Recorded
 from ...store.domain import QUIRE
 from ...store.interface import READ_LIMIT
 from ...store.library import Library
 from ...store.lmdb_store import LmdbStore
-from ...store.memory_store import MemoryStore, WallClock
+from ...store.memory_store import MemoryStore
 from ...store.objects import Objects, Part
+from .ports import VirtualClock
 from .process import Process
 
 StoreKind = Literal["lmdb", "memory"]
@@ -40,17 +44,22 @@ class Fingerprint(msgspec.Struct, frozen=True):
     """SHA-256 over the bytes of every commit, in hex."""
     tables: str
     """Digest of the projections."""
+    streams: str
+    """Digest of the index of streams."""
 
 
 class Disk:
     """What outlives processes."""
 
-    def __init__(self, folder: Path, kind: StoreKind, clock: WallClock) -> None:
+    def __init__(self, folder: Path, kind: StoreKind, clock: VirtualClock) -> None:
         self.folder = folder
         self._kind = kind
         self._clock = clock
         self._log: Log | None = None
         self._users: list[ProcessStore] = []
+        self._owners: dict[str, Process] = {}
+        self.robberies: list[str] = []
+        """Leases that were taken over from somebody who lived and had them still, in words."""
 
     def __repr__(self) -> str:
         return f"<Disk {self._kind} at {self.folder}, used by {len(self._users)}>"
@@ -72,6 +81,31 @@ class Disk:
         """One more process uses the log."""
         self._users.append(store)
 
+    def owned(self, worker: str, process: Process) -> None:
+        """A worker, by the name that leases are written to, lives in this process."""
+        self._owners[worker] = process
+
+    def robbed(self, log: Log, batches: Sequence[Batch[Any]], by: Process) -> dict[int, str]:
+        """Which of the batches takes a job from another worker before its time; in words.
+
+        The dead and the closed may be robbed at once, and the living when their lease has run out. When the
+        grant was asked for it was earlier than now, so that what has not run out by now had not then.
+        """
+        found = {}
+        for number, batch in enumerate(batches):
+            if not any(isinstance(event, JobLeased) and event.takeover for event in batch.events):
+                continue
+            job_id = batch.stream.removeprefix(STREAM_PREFIX)
+            (row,) = log.rows(JOBS, [job_row_key(job_id)])
+            lease = row.lease if row is not None else None
+            owner = self._owners.get(lease.worker) if lease is not None else None
+            if lease is None or owner is None or owner is by or not owner.lives:
+                continue
+            left_ns = lease.until_ns - self._clock.boot_ns()
+            if lease.boot_id == self._clock.boot_id and left_ns >= 0:
+                found[number] = f"job {job_id} was taken from {owner.name}, which lived and had its lease"
+        return found
+
     def left(self, store: ProcessStore) -> None:
         """A process is gone; with the last one a log on disk is closed."""
         if store in self._users:
@@ -88,8 +122,8 @@ class Disk:
             for first, value in commits:
                 whole.update(first.to_bytes(8, "big") + value)
                 after = first
-        head, tables = log.digest()
-        return Fingerprint(head.position, head.commits, head.chain.hex(), whole.hexdigest(), tables)
+        head, tables, streams = log.digest()
+        return Fingerprint(head.position, head.commits, head.chain.hex(), whole.hexdigest(), tables, streams)
 
     def close(self) -> None:
         """Let go of the log."""
@@ -159,7 +193,9 @@ class ProcessStore:
         """As ``EventStore.append``."""
         self._process.reached("before_commit")
         self._log.run_id = self._run_id
+        robbed = self._disk.robbed(self._log, batches, self._process)
         results = self._log.append(batches)
+        self._disk.robberies += [why for n, why in robbed.items() if isinstance(results[n], Appended)]
         self._process.reached("after_commit")
         return results
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ from ...config.loader import Flag, load
 from ...config.settings import Quire
 from ...errors import QuireError
 from ..accounts import Account
-from ..web.world import World
+from .choices import Offline, chosen, today
+from .chosen_world import ChosenWorld
 from .disk import Disk, Fingerprint, StoreKind, StoreOpener
 from .machine import Machine
 from .ports import SeededRandom, VirtualClock, chance_of
@@ -35,6 +37,7 @@ from .process import Killed, Process
 from .script import Day, Script, Shift, last_day, script_of, world_of
 from .verdict import account_of_life
 from .web import HarmedLedger, SimulatedWire, Weather
+from .wishes import disobeyed
 
 LIST_ID = "5" * 16
 DAY_S_MAX = 2 * 3_600.0
@@ -69,6 +72,8 @@ class Life(msgspec.Struct, kw_only=True):
     """Deaths that took the machine along: the next day has another boot."""
     pauses: int
     """Times that a process was stopped for a while."""
+    felt: dict[str, int]
+    """What of the script came to bear: name → how often (see ``wishes``)."""
     requests: int
     steps: int
     hours: float
@@ -121,7 +126,7 @@ class _Living:
             self._clock, chance_of(script.seed, "machine"), steps_max=STEPS_MAX, trace=trace
         )
         self._disk = Disk(folder / "library", store, self._clock)
-        self._world: World = world_of(script)
+        self._world: ChosenWorld = world_of(script)
         self._ledger = HarmedLedger()
         self._weather = Weather()
         self._chance = chance_of(script.seed, "users")
@@ -129,6 +134,8 @@ class _Living:
         self._problems: list[str] = []
         self._told: dict[str, Outcome] = {}
         self._deaths: dict[str, int] = {}
+        self._felt: dict[str, int] = {}
+        self._runs: dict[str, Quire] = {}
         self._sessions = self._power_cuts = 0
 
     def lived(self) -> Life:
@@ -155,13 +162,28 @@ class _Living:
 
     def _judged(self) -> Account:
         log = self._disk.opened(self._disk.folder / "events", "reader")
-        return account_of_life(log, self._disk.folder, self._world, self._ledger, self._told)
+        account = account_of_life(log, self._disk.folder, self._world, self._ledger, self._told)
+        wrong, felt = disobeyed(log, self._world, self._script.choices, self._runs)
+        account.problems += [*wrong, *self._disk.robberies]
+        self._felt = dict(sorted((felt + self._met()).items()))
+        return account
+
+    def _met(self) -> Counter[str]:
+        """What of the days came to pass."""
+        ttl_s, days = self._script.lease_ttl_s, self._script.days
+        return Counter(
+            three_workers=sum(len(day.shifts) == 3 for day in days),
+            clock_steps=self._machine.clock_steps,
+            absences=len(self._machine.absences),
+            absences_past_lease=sum(seconds > ttl_s for seconds in self._machine.absences),
+            **Counter(f"offline_{day.mood.offline}" for day in days if day.mood.offline),
+            rollouts=sum(day.mood.rollout_percent < 100 for day in days),
+        )
 
     def _account(self, account: Account, seconds: float) -> Life:
         fingerprint = self._disk.fingerprint()
         self._disk.close()
         machine = self._machine
-        machine.forget()
         return Life(
             seed=self._script.seed,
             store=self._store,
@@ -176,6 +198,7 @@ class _Living:
             deaths=self._deaths,
             power_cuts=self._power_cuts,
             pauses=machine.pauses,
+            felt=self._felt,
             requests=len(self._ledger),
             steps=machine.steps,
             hours=self._clock.elapsed_s / 3_600,
@@ -209,32 +232,39 @@ class _Living:
         number = self._sessions
         process = self._machine.start(f"p{number}", disk_threads=self._settings.download.disk_threads)
         process.death, process.pauses = shift.death, list(shift.pauses)
-        seed = self._script.seed
+        seed, settings = self._script.seed, today(self._settings, day.mood)
         return _Worker(
             process,
             self._disk.opener(process),
             lambda opener: Session(
-                msgspec.structs.replace(self._settings, works_in_hand=shift.in_hand),
+                msgspec.structs.replace(settings, works_in_hand=shift.in_hand),
                 inputs=("works.txt",),
                 list_id=LIST_ID,
                 clock=self._clock,
                 random=SeededRandom(chance_of(seed, "process", number)),
                 scheduler=process,
-                transport=self._wire(chance_of(seed, "wire", number)),
+                transport=self._wire(chance_of(seed, "wire", number), day.mood.offline),
                 open_store=opener,
                 process_id=number,
             ),
-            lambda session: self._script_of(session, shift, day),
+            lambda session: self._script_of(session, process, shift, day),
             self._ended,
         )
 
-    def _wire(self, chance: random.Random) -> SimulatedWire:
+    def _wire(self, chance: random.Random, offline: Offline | None) -> SimulatedWire:
         return SimulatedWire(
-            self._world, ledger=self._ledger, weather=self._weather, clock=self._clock, chance=chance
+            self._world,
+            ledger=self._ledger,
+            weather=self._weather,
+            clock=self._clock,
+            chance=chance,
+            offline=offline,
         )
 
-    def _script_of(self, session: Session, shift: Shift, day: Day) -> Iterator[None]:
+    def _script_of(self, session: Session, process: Process, shift: Shift, day: Day) -> Iterator[None]:
         """What the user of a session does; a step of it ends with each outcome."""
+        self._runs[session.run_id] = session.settings
+        self._disk.owned(session.worker, process)
         wanted = [Wanted(paper.work()) for paper in self._script.papers]
         session.plan(wanted, list_id=LIST_ID, retry_failed=day.retry_failed)
         yield
@@ -341,7 +371,8 @@ def _settings(library: Path, script: Script) -> Quire:
     cache = msgspec.structs.replace(layers.web.cache, enabled=script.cached)
     web = msgspec.structs.replace(layers.web, contact_email="life@quire.example", cache=cache)
     lease = msgspec.structs.replace(layers.lease, ttl_s=script.lease_ttl_s)
-    return msgspec.structs.replace(layers, download=download, web=web, lease=lease)
+    settings = msgspec.structs.replace(layers, download=download, web=web, lease=lease)
+    return chosen(settings, script.choices)
 
 
 @contextmanager

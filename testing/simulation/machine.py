@@ -53,6 +53,10 @@ class Machine:
         self.steps_max = steps_max
         self.pauses = 0
         """Times that a process was stopped for a while."""
+        self.absences: list[float] = []
+        """How long each of those was in seconds, as far as another process went on meanwhile."""
+        self.clock_steps = 0
+        """Times that the wall clock was set while processes lived."""
         self.alive_s = 0.0
         """Simulated time during which a process lived, in seconds."""
         self.current: Process | None = None
@@ -88,12 +92,6 @@ class Machine:
             self._processes.remove(process)
             self._graves.append(process)
             process.loop.abandon()
-
-    def forget(self) -> None:
-        """The life is over: empty the mailboxes of the gone, which hold on to all the rest."""
-        for process in self._graves:
-            process.forget()
-        self._graves.clear()
 
     def reboot(self) -> None:
         """The power fails: every process dies, and the time since boot begins anew."""
@@ -161,6 +159,7 @@ class Machine:
                 process.repace()
         if self.wall_steps and self.steps >= self.wall_steps[0][0]:
             self.clock.step_wall(self.wall_steps.pop(0)[1])
+            self.clock_steps += 1
         self._take(self._drawn(runners))
         before_s = self.clock.elapsed_s
         self.clock.advance_to(self.clock.elapsed_ns + self._chance.choice(STEP_NS))
@@ -185,6 +184,8 @@ class Machine:
             pause = process.pauses.pop(0)
             process.paused_until_ns = self.clock.elapsed_ns + round(pause.seconds * NANOSECONDS)
             self.pauses += 1
+            if len(self._processes) > 1:
+                self.absences.append(pause.seconds)
             return
         process.steps += 1
         if self._trace is not None:

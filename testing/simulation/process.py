@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 BATCHES = (1, 2, 1_000_000)
 """Messages or callbacks of one step at most; one of these is drawn for each."""
-MAILBOX_PIECE = 1_000
-"""Messages that are taken out of a dead mailbox at once."""
 
 DeathPoint = Literal["step", "before_commit", "after_commit", "after_disk", "user"]
 """Where a process is killed: between two steps, around a commit, after disk work of which nobody hears, or
@@ -69,7 +67,6 @@ class Process:
         self._machine = machine
         self._disk_threads = disk_threads
         self._actors: list[Actor] = []
-        self._all_actors: list[Actor] = []
         self._due: deque[Timer] = deque()
         self._points: dict[str, int] = {}
         self._closed = False
@@ -89,7 +86,6 @@ class Process:
         if not isinstance(actor, Actor):
             raise InvariantError(f"{name!r} is no actor's loop: only those can be stepped")
         self._actors.append(actor)
-        self._all_actors.append(actor)
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """As the port; in virtual time."""
@@ -162,12 +158,10 @@ class Process:
         self.dead = True
         self._machine.remove(self)
 
-    def forget(self) -> None:
-        """Empty its mailboxes: Python's collector does not look into messages, and would keep it all."""
-        for actor in self._all_actors:
-            while actor.actor_inbox.drain(MAILBOX_PIECE) != ([], None):
-                pass  # bounded by what the mailbox holds: nobody puts anything into it any more
-            actor.me._office._last.clear()  # messages that it died of
+    @property
+    def lives(self) -> bool:
+        """Whether it was neither killed nor closed."""
+        return not self.dead and not self._closed
 
     def due(self, timer: Timer) -> None:
         """The time of a timer has come."""

@@ -1,8 +1,9 @@
 """What happens in one simulated life, drawn from its seed before it begins.
 
-A life is a list of works, a web, and a row of days on which somebody runs the list. On each day one or two
+A life is a list of works, a web, and a row of days on which somebody runs the list. On each day one to three
 workers run; some are killed, stopped for a while, interrupted, or closed with work in hand. At the end the
-web is well, and the list is run once more until nothing is left.
+web is well, and the list is run once more until nothing is left. What the user has set is drawn too, for the
+whole life (``Choices``) and for each day (``Mood``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import msgspec
 
 from ..web.demo import EVERYDAY, ODD
 from ..web.papers import Paper
-from ..web.world import World
+from .choices import Choices, Mood, choices_of, mood_of
+from .chosen_world import ChosenWorld, wrong_article_first
 from .ports import chance_of
 from .process import Death, DeathPoint, Pause
 from .web import Weather
@@ -34,8 +36,14 @@ PAUSE_S = (0.5, 600.0)
 WALL_STEP_SHARE = 0.3
 WALL_STEP_S = 3_600.0
 """Greatest step of the clock on the wall, either way."""
+HOUR_STEP_SHARE = 0.15
+"""Share of days on which the wall clock is set by just an hour, as where summer time begins or ends."""
 TWO_SHARE = 0.4
 """Share of days with two workers."""
+THREE_SHARE = 0.3
+"""Share of those that have a third one."""
+OTHER_ARTICLE_SHARE = 0.08
+"""Share of works whose best copy is the PDF of another article."""
 REBOOT_SHARE = 0.2
 """Share of the deaths of single workers that are power cuts: the next day has another boot."""
 IDLE_S = (0.1, 7 * 86_400.0)
@@ -75,6 +83,7 @@ class Day(msgspec.Struct, frozen=True):
     """A death on this day takes the machine along."""
     idle_s: float
     """Time until the next day."""
+    mood: Mood = Mood()
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -86,24 +95,35 @@ class Script(msgspec.Struct, frozen=True):
     cached: bool
     """Whether answers are kept for later."""
     days: tuple[Day, ...]
+    choices: Choices = Choices()
 
 
 def script_of(seed: int, *, works: int, crashes: int) -> Script:
     """The life of a seed: ``works`` works at most, killed at most ``crashes`` times."""
-    chance = chance_of(seed, "script")
-    papers = tuple(_paper(chance, n) for n in range(chance.randint(1, works)))
+    chance, more = chance_of(seed, "script"), chance_of(seed, "choices")
+    papers = [_paper(chance, n) for n in range(chance.randint(1, works))]
+    for n in range(len(papers)):
+        if more.random() < OTHER_ARTICLE_SHARE:
+            papers[n] = wrong_article_first(n)
     left = chance.randint(0, crashes)
     days = []
     for _ in range(left + chance.randint(0, 2)):
         day = _day(chance, deaths=left)
         left -= sum(shift.death is not None for shift in day.shifts)
         days.append(day)
-    return Script(seed, papers, chance.choice(LEASE_TTL_S), chance.random() < 0.5, tuple(days))
+    ttl_s, cached = chance.choice(LEASE_TTL_S), chance.random() < 0.5
+    choices = choices_of(more)
+    varied = tuple(_varied(day, more, cached=cached) for day in days)
+    return Script(seed, tuple(papers), ttl_s, cached, varied, choices)
 
 
-def world_of(script: Script) -> World:
+def world_of(script: Script) -> ChosenWorld:
     """The web of a life."""
-    return World.of(*script.papers, seed=script.seed)
+    world = ChosenWorld(seed=script.seed)
+    for paper in script.papers:
+        world.add(paper)
+    world.choose(script.choices, chance_of(script.seed, "versions"))
+    return world
 
 
 def last_day() -> Day:
@@ -133,6 +153,18 @@ def _day(chance: random.Random, *, deaths: int) -> Day:
         retry_failed=chance.random() < 0.2,
         power_cut=len(shifts) == 1 and chance.random() < REBOOT_SHARE,
         idle_s=IDLE_S[0] * (IDLE_S[1] / IDLE_S[0]) ** chance.random(),
+    )
+
+
+def _varied(day: Day, chance: random.Random, *, cached: bool) -> Day:
+    """A day with what its user has set, an hour's step of the wall clock, and a third worker."""
+    shifts, steps = list(day.shifts), list(day.wall_steps)
+    if chance.random() < THREE_SHARE and len(shifts) == 2:
+        shifts.append(_shift(chance, dies=False))
+    if chance.random() < HOUR_STEP_SHARE:
+        steps.append((_log_uniform(chance, 4_000), chance.choice((-WALL_STEP_S, WALL_STEP_S))))
+    return msgspec.structs.replace(
+        day, shifts=tuple(shifts), wall_steps=tuple(sorted(steps)), mood=mood_of(chance, cached=cached)
     )
 
 

@@ -10,13 +10,13 @@ from ...events.job import HOME
 from ...events.projections import JOBS, job_row_key
 from ...store.objects import Objects
 from ..accounts import Account, account_of
-from ..web.world import World
+from .chosen_world import ChosenWorld
 from .disk import Log
 from .web import HarmedLedger
 
 
 def account_of_life(
-    log: Log, library: Path, world: World, ledger: HarmedLedger, told: Mapping[str, Outcome]
+    log: Log, library: Path, world: ChosenWorld, ledger: HarmedLedger, told: Mapping[str, Outcome]
 ) -> Account:
     """The account of a library, with every broken promise in words.
 
@@ -29,6 +29,7 @@ def account_of_life(
     """
     account, _ = account_of(log, Objects(library), world=world, ledger=ledger, works=world.work_ids())
     account.problems += [*_untrue(log, told), *_not_rebuilt(log)]
+    account.problems += [f"{url} was asked for without the network" for url in ledger.forbidden]
     return account
 
 

@@ -18,10 +18,12 @@ import msgspec
 
 from ...actors.runtime.ports import Clock
 from ...actors.web.transport import NameNotFound, ShortBody
-from ..web.exchange import counted_as
+from ..web.exchange import counted_as, host_of
 from ..web.ledger import Ledger
+from ..web.services import SERVICES
 from ..web.transport import WorldTransport
 from ..web.world import World
+from .choices import Offline
 
 Mishap = Literal["refused", "unnamed", "unreachable", "lost", "silent", "cut"]
 MISHAPS: tuple[Mishap, ...] = ("refused", "unnamed", "unreachable", "lost", "silent", "cut")
@@ -55,6 +57,8 @@ class HarmedLedger(Ledger):
         self._spoiled: Counter[str] = Counter()
         self._unarrived: Counter[str] = Counter()
         self._next: dict[str, str] = {}
+        self.forbidden: list[str] = []
+        """URLs that were asked for by somebody who was told to keep off the network."""
 
     def harm(self, url: str, *, arrived: bool) -> None:
         """A request was spoiled: its answer, if it had ``arrived`` at the server, or else itself."""
@@ -76,12 +80,21 @@ class HarmedLedger(Ledger):
 
 
 class SimulatedWire(httpx.AsyncBaseTransport):
-    """The wire of one simulated process to a world."""
+    """The wire of one simulated process to a world; ``offline``: what its user said of going there."""
 
     def __init__(
-        self, world: World, *, ledger: HarmedLedger, weather: Weather, clock: Clock, chance: random.Random
+        self,
+        world: World,
+        *,
+        ledger: HarmedLedger,
+        weather: Weather,
+        clock: Clock,
+        chance: random.Random,
+        offline: Offline | None = None,
     ) -> None:
         self._inner = WorldTransport(world, ledger=ledger, clock=clock)
+        self._world = world
+        self._offline = offline
         self._ledger = ledger
         self._weather = weather
         self._chance = chance
@@ -100,6 +113,8 @@ class SimulatedWire(httpx.AsyncBaseTransport):
         await asyncio.sleep(self._latency_s())
         request.url = request.url.copy_with(raw_path=request.extensions["target"])
         url = str(request.url)
+        if self._offline is not None and not self._allowed(url):
+            self._ledger.forbidden.append(url)
         if mishap is not None:
             self._ledger.harm(url, arrived=mishap in ("lost", "silent", "cut"))
         if mishap == "refused":
@@ -123,6 +138,11 @@ class SimulatedWire(httpx.AsyncBaseTransport):
             left=chance.randrange(30_000) if mishap == "cut" else None,
         )
         return response
+
+    def _allowed(self, url: str) -> bool:
+        """Without the network: metadata at most, which the services have, and no PDF of theirs."""
+        is_metadata = host_of(url) in SERVICES and self._world.fate(url) is None
+        return self._offline == "metadata_only" and is_metadata
 
     async def _answered(self, request: httpx.Request) -> httpx.Response:
         try:

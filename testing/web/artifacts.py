@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from ...errors import UsageError
 from . import faults
 from .exchange import Call, Reply
 from .pdf import make_pdf, pdf_sha256
@@ -41,6 +43,15 @@ Those of ``parts`` break off once and then lie about the rest.
 
 FATES: tuple[Fate, ...] = get_args(Fate)
 GOOD_FATES: frozenset[Fate] = frozenset(FATES[: FATES.index("missing")])
+
+
+def check_fate(fate: str) -> None:
+    """Refuse a fate that is none, since nobody would notice what it does not do; raises UsageError."""
+    if fate not in FATES:
+        near = difflib.get_close_matches(str(fate), FATES, n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UsageError(f"there is no fate {fate!r}{meant}; there are {', '.join(FATES)}")
+
 
 MODIFIED = "Tue, 03 Mar 2020 08:00:00 GMT"
 KEPT_SHARE = 0.6

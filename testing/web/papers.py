@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from ...config.settings import SourceName
+from ...errors import UsageError
 from ...events.work import Work
-from .artifacts import Artifact, Fate
+from .artifacts import Artifact, Fate, check_fate
 from .faults import STALL_S
 from .publishers import Platform
 
@@ -34,12 +35,19 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     indexed: bool = True
     """In the web archive: whether the CDX index lists the capture, and not the availability service alone."""
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a fate that there is not."""
+        check_fate(self.fate)
+
 
 class Paper(msgspec.Struct, frozen=True, kw_only=True):
     """A paper of a made-up world.
 
     ``at`` and ``fate`` are short for one copy that Unpaywall (or, for an arXiv id, PMCID, PMID or URL, the
-    source that it belongs to) leads to; ``copies`` says it at length, best first.
+    source that it belongs to) leads to; ``copies`` says it at length, best first. One of the two.
+
+    Raises:
+        UsageError: there is no such fate, or both ways are taken.
     """
 
     doi: str = ""
@@ -62,6 +70,12 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True):
     """Where its DOI leads, unless a copy is found by way of the DOI."""
     robots: str = ""
     """The robots.txt of its publisher's host; ``""`` for none, ``error`` for a server error."""
+
+    def __post_init__(self) -> None:
+        """See the class for what it raises."""
+        check_fate(self.fate)
+        if self.copies is not None and (self.at or self.fate != "good"):
+            raise UsageError("a Paper with copies says at and fate in each Copy: leave them out of the Paper")
 
     def work(self) -> Work:
         """The work that a user asks for."""

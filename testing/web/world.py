@@ -72,8 +72,14 @@ class World:
         return f"<World seed={self.seed} works={len(self._placed)} {self.catalogue!r}>"
 
     @classmethod
-    def of(cls, *papers: Paper, seed: int = 1) -> World:
+    def of(cls, *papers: Paper, seed: int = 1, answers: Mapping[str, Any] | None = None) -> World:
         """A world of these papers.
+
+        Args:
+            papers: what there is.
+            seed: draws hosts and paths.
+            answers: URL, with its query, → what is served there, also in place of what a paper puts there:
+                bytes as they are, text as a page, a ``Reply`` as it says, anything else as JSON.
 
         Raises:
             UsageError: two papers are the same work, or a paper is not right in itself.
@@ -81,6 +87,8 @@ class World:
         world = cls(seed=seed)
         for paper in papers:
             world.add(paper)
+        for url, given in (answers or {}).items():
+            world.serve(url, given)
         return world
 
     @classmethod
@@ -114,6 +122,17 @@ class World:
         placed = place(self.catalogue, paper, seed=self.seed)
         self.remember(placed)
         return placed
+
+    def serve(self, url: str, answer: Any) -> None:
+        """Answer a URL with what one gives, as ``answers`` of ``of``; before anything is asked.
+
+        Raises:
+            UsageError: the URL is none, or the answer cannot be written as JSON.
+        """
+        if not host_of(url) or "://" not in url:
+            raise UsageError(f"{url!r} is no URL: give it whole, with https:// and its query")
+        reply = _reply(url, answer)
+        self.catalogue.places[url_key(url)] = lambda _call: reply
 
     def remember(self, placed: Placed) -> None:
         """Know the truth about a paper that stands in the catalogue already."""
@@ -199,6 +218,28 @@ class World:
         """All works as rows of a CSV list with ``COLUMNS``, those known by title alone included."""
         works = (placed.paper.work() for placed in self._placed.values())
         return [{name: getattr(work, name) for name in COLUMNS} for work in works]
+
+
+def _reply(url: str, answer: Any) -> Reply:
+    if isinstance(answer, Reply):
+        return answer
+    if isinstance(answer, str):
+        return html(answer)
+    if isinstance(answer, bytes):
+        return Reply(headers=(("Content-Type", _media_type(answer)),), body=answer)
+    try:
+        return json(answer)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"the answer for {url} cannot be written as JSON: {error}") from None
+
+
+def _media_type(body: bytes) -> str:
+    start = body.lstrip()[:1]
+    if body.startswith(b"%PDF-"):
+        return "application/pdf"
+    return {b"{": "application/json", b"[": "application/json", b"<": "text/html"}.get(
+        start, "application/octet-stream"
+    )
 
 
 def _work_id(text_of_work: str) -> str:

@@ -1,0 +1,62 @@
+"""How an example of JobMachine begins: some way into what chance alone would come to once in a thousand.
+
+Each life is a list of steps of the machine, as a person would tell it. What follows is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .played import URLS
+
+Life = tuple[tuple[Any, ...], ...]
+SOURCES = ("unpaywall_pdf", "arxiv_pdf", "doi_redirect_pdf")
+"""Two in the first tier, one in the second."""
+FIRST, OTHER = 0, 1
+"""Two workers; the first takes the first two jobs, the other the third, unless it is told later."""
+STORED = ("hurry", FIRST, 0, "good", URLS[0], 4, True)
+"""The first worker brings its first job home."""
+FAILS = ("hurry", FIRST, 0, "flaky", URLS[0], 8, True)
+"""Its first job fails, for now."""
+
+BOTH_WORK: Life = (("plan", FIRST, 7, 0, False), ("work", FIRST, 0), ("work", OTHER, 0))
+ONE_WORKS: Life = BOTH_WORK[:2]
+
+LIVES: dict[str, Life] = {
+    "plain": BOTH_WORK,
+    "streamed": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 3, True)),
+    "answer lost": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 3, True), ("pass_time", 700.0)),
+    "same bytes": (*BOTH_WORK, STORED, ("hurry", FIRST, 0, "good", URLS[1], 4, True)),
+    "same work": (*ONE_WORKS, ("hurry", FIRST, 1, "good", URLS[0], 4, True)),
+    "same work at once": (
+        *BOTH_WORK,
+        ("hurry", FIRST, 1, "good", URLS[0], 4, True),
+        ("die", OTHER, "killed"),
+    ),
+    "known answer": (
+        *BOTH_WORK,
+        ("hurry", FIRST, 0, "bad", URLS[0], 2, False),
+        ("hurry", FIRST, 0, "good", URLS[0], 1, True),
+    ),
+    "refused bytes": (*BOTH_WORK, ("hurry", FIRST, 0, "bad", URLS[0], 4, False)),
+    "lost bytes": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 4, False)),
+    "cut stream": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 2, True), ("die", FIRST, "killed")),
+    "failed": (*BOTH_WORK, FAILS),
+    "dead letter": (*BOTH_WORK, FAILS, ("plan", FIRST, 7, 0, True), ("work", FIRST, 0), FAILS, FAILS),
+    "halfway": (*BOTH_WORK, ("die", FIRST, "HEAD_DONE"), FAILS, FAILS),
+    "halfway on": (*BOTH_WORK, ("die", FIRST, "RESUME_OK"), FAILS, FAILS),
+    "resumed": (*BOTH_WORK, ("die", FIRST, "RESUME_OK"), STORED, STORED),
+    "not indexed": (*BOTH_WORK, ("die", FIRST, "FINALIZED", 3)),
+    "not told": (*BOTH_WORK, ("die", FIRST, "placed", 3)),
+    "deadly": (("plan", FIRST, 1, 0, False), ("work", FIRST, 0), *[("die", FIRST, "killed")] * 3),
+    "parked": (
+        *BOTH_WORK,
+        *(("die", who, "killed", 0, offline) for offline in (True, False) for who in (FIRST, OTHER)),
+        STORED,
+    ),
+    "clock set back": (
+        *(("shut_a_gate", source, 100) for source in SOURCES),
+        *BOTH_WORK,
+        ("clock_jumps", -1),
+    ),
+}

@@ -1,0 +1,118 @@
+"""The test kit, each part once and small: what ``python -m quire.testing.mutants --kit`` tries defects with.
+
+Nothing here knows the insides of the code: each check is a part of ``quire.testing`` as its page shows it, on a
+budget of seconds. pytest collects this file only where it is named; the seeds are fixed, so that what kills a
+defect today does so tomorrow.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from quire.store.lmdb_store import LmdbStore
+from quire.testing.disk import powerloss, session, syscalls
+from quire.testing.disk.shim import Order
+from quire.testing.disk.syscalls import Trial
+from quire.testing.fencing.appends import duels
+from quire.testing.job_machine import JobMachine
+from quire.testing.mutants.refused_puts import refused_puts
+from quire.testing.runtime_machine import RuntimeMachine
+from quire.testing.simulation.life import live
+from quire.testing.store_contract import EventStoreContract
+from quire.testing.store_machine import LmdbStoreMachine, StoreMachine
+
+sys.path.insert(0, str(Path(__file__).parent))
+import faulty_disk
+from faulty_disk import ROUNDS, needs_shim
+
+folder, runs = faulty_disk.folder, faulty_disk.runs
+SEEDS = range(1, 13)
+"""Lives of the simulation, each with another script of deaths, pauses and weather."""
+IMAGES = 150
+
+
+def few(examples: int) -> settings:
+    """So many examples of 50 steps, the same ones each time; one that fails is not made smaller."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class TestContract(EventStoreContract):
+    """The contract of an event store, by LMDB's."""
+
+    def open(self, folder, domain, clock, run_id):
+        return LmdbStore(folder / "events", domain, run_id=run_id, clock=clock, map_size=1 << 26)
+
+
+def test_refused_puts(tmp_path):
+    """What LMDB did not keep is not acknowledged."""
+    heard = refused_puts(tmp_path)
+    assert heard.problems == []
+    assert heard.puts > 5
+
+
+def test_store_machine():
+    """The store is its model, whatever is done to it."""
+    run_state_machine_as_test(StoreMachine, settings=few(60))
+    run_state_machine_as_test(LmdbStoreMachine, settings=few(10))
+
+
+def test_runtime_machine():
+    """What a journal answered for is durable, and each message has one end."""
+    run_state_machine_as_test(RuntimeMachine, settings=few(150))
+
+
+def test_job_machine():
+    """Jobs go forward, are held by one, and nothing that ended is done again."""
+    run_state_machine_as_test(JobMachine, settings=few(120))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_simulation(seed):
+    """A whole life of the system, with deaths at drawn moments, breaks no promise."""
+    assert live(seed, works=6, store="lmdb" if seed % 4 == 0 else "memory").problems == []
+
+
+def test_fencing(tmp_path):
+    """Late words are refused, and no other."""
+    found = duels(tmp_path, rounds=200, seed=2)
+    assert (found.stale, found.misjudged) == (0, [])
+
+
+@needs_shim
+def test_syscalls(runs, folder):
+    """A fault at every write-path call of the script: nothing acknowledged is lost."""
+    whole = Trial(runs, folder, seed=2, rounds=ROUNDS).run(Order())
+    found = syscalls.campaign(runs, folder, seed=2, rounds=ROUNDS, count=len(whole.counted))
+    assert found.violations == []
+
+
+@needs_shim
+def test_session_syscalls(runs, folder):
+    """The same in a whole session, at a few of its calls."""
+    assert session.campaign(runs, folder, seed=3, count=6).violations == []
+
+
+@needs_shim
+def test_power_loss(runs, folder):
+    """The power goes within each call of the script: nothing promised is lost."""
+    assert powerloss.campaign(runs, folder, count=IMAGES, seed=1, rounds=ROUNDS).violations == []
+
+
+@needs_shim
+def test_power_loss_of_a_session(runs, folder):
+    """The same in a whole session."""
+    assert powerloss.campaign(runs, folder, count=IMAGES, seed=2, session_every=1).violations == []
