@@ -53,7 +53,9 @@ def fetch(
         jobs = list(dict.fromkeys(job_key(one.work) for one in wanted))
         given: set[str] = set()
         # Behind it once more: what another worker ended meanwhile is none of the outcomes of our work.
-        for outcome in chain(_ended(session, jobs, given), session.work(list_id), _ended(session, jobs, given)):
+        for outcome in chain(
+            _ended(session, jobs, given), session.work(list_id), _ended(session, jobs, given)
+        ):
             given.add(outcome.job_id)
             yield outcome
 

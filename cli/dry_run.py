@@ -11,6 +11,7 @@ import msgspec
 
 from ..actors.openalex import Progress, Query, progress_in
 from ..actors.outcome import Planned, Wanted
+from ..actors.seen import SeenKeys
 from ..config.settings import Quire
 from ..events.job import JobRow
 from ..events.keys import job_key
@@ -90,16 +91,13 @@ class _Forecast:
 
     def of(self, reader: Reader) -> Planned:
         """What would become of all works of a reader."""
-        # Eight bytes of each key: 64 bits tell a million works apart, and the list stays small in memory.
-        seen: set[int] = set()
+        seen = SeenKeys()
         page: list[Wanted] = []
         for wanted in reader:
             self._counts["works"] += 1
-            short = int(job_key(wanted.work)[:16], 16)
-            if short in seen:
+            if not seen.is_new(job_key(wanted.work)):
                 self._counts["doubled"] += 1
                 continue
-            seen.add(short)
             page.append(wanted)
             if len(page) == LOOKUP_ROWS:
                 self._look_up(page)

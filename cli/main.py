@@ -230,7 +230,12 @@ def _add_log_commands(commands: _Commands) -> None:
     log.add_argument("--after", type=_natural, default=0, metavar="N", help="only behind position N")
     log.add_argument("--json", action="store_true", help="a JSON object a line")
     replay = commands.add("replay", "log:replay", "the status as of an earlier moment", common)
-    replay.add_argument("--at", required=True, metavar="POSITION|TIME", help="or a time in ISO 8601, UTC where it names no zone")
+    replay.add_argument(
+        "--at",
+        required=True,
+        metavar="POSITION|TIME",
+        help="or a time in ISO 8601, UTC where it names no zone",
+    )
     replay.add_argument("--json", action="store_true")
     audit = commands.add("audit", "audit:audit", "check the chain, the projections and every PDF", common)
     audit.add_argument(

@@ -62,7 +62,9 @@ class Reader:
         if self.bad > self._shown_max:
             self._say(f"… and {self.bad - self._shown_max} more such lines; --dry-run names all")
         if self._passed_over > self._shown_max:
-            self._say(f"… and {self._passed_over - self._shown_max} more values passed over; --dry-run names all")
+            self._say(
+                f"… and {self._passed_over - self._shown_max} more values passed over; --dry-run names all"
+            )
         hidden = self.repeats.twice + self.repeats.renamed - REPEATS_SHOWN
         if self._shown_max == sys.maxsize and hidden > 0:
             self._say(f"… and {hidden} more works that were named before")

@@ -9,7 +9,7 @@ import msgspec
 
 from ..actors.outcome import Wanted
 from ..events.work import normal_arxiv
-from .fields import BadLine, Entry, Refused, by_column, entry_of, wanted
+from .fields import BadLine, Entry, Refused, Told, by_column, entry_of, told, wanted
 from .lines import check_length
 
 _EXAMPLE = '{"doi": "…"} on one line'

@@ -56,7 +56,7 @@ def summary_text(summary: dict[str, Any], counts: dict[str, int], before: Standi
     if before.home or before.failed:
         lines.append("  the whole list, with what was there before:")
     if summary["bad_lines"]:
-        lines.append(f"  {output.many(summary['bad_lines'], 'line')} refused: it named no work; see above")
+        lines.append(f"  {output.many(summary['bad_lines'], 'line')} refused, named above")
     for title, kind in (("by source", "source"), ("failed", "reason"), ("waiting", "waiting")):
         if found := under(counts, kind):
             lines.append(f"  {title:<9}  {output.counted(found)}")

@@ -84,11 +84,13 @@ class Invoice(msgspec.Struct, frozen=True, array_like=True):
     exported: bool = False
 
 
-def fold(row: Invoice | None, recorded: Recorded[Any]) -> Invoice:
-    """The invoice after an event."""
+def fold(row: Invoice | None, recorded: Recorded[Any]) -> Invoice | None:
+    """The invoice after an event; what is said of one that was never due, or due twice, changes nothing."""
     event, change = recorded.event, msgspec.structs.replace
+    if isinstance(event, Due):
+        return row or Invoice(event.cents)
     if row is None:
-        return Invoice(event.cents)
+        return None
     if isinstance(event, Taken):
         return change(row, worker=event.worker, epoch=recorded.epoch)
     if isinstance(event, Begun):
@@ -162,17 +164,22 @@ class Exporter(Actor):
         """What to do once the invoice is ours: an effect of a dead owner is looked for before it is done."""
         op_id = hashlib.sha256(b"WRITE " + key).hexdigest()
         epoch, path = row.epoch + 1, self._library.path / "out" / f"{key.decode()}.json"
-        found = bool(ledger.in_flight(row.ops)) and path.exists()
+        value = {"invoice": key.decode(), "cents": row.cents}
 
-        def done() -> None:
+        def done(*, found: bool = False) -> None:
             self._commit(key, [Ended(op_id, "OK", {"found": int(found)}), Exported()], epoch, lambda: None)
 
         def perform() -> None:
-            write(path, epoch, {"invoice": key.decode(), "cents": row.cents})
+            write(path, epoch, value)
             done()
 
-        intent = Begun(op_id, "WRITE", {"cents": row.cents})
-        return done if found else lambda: self._commit(key, [intent], epoch, perform)
+        def look() -> None:
+            if ledger.in_flight(row.ops) and adopt(path, value):
+                done(found=True)
+            else:
+                self._commit(key, [Begun(op_id, "WRITE", {"cents": row.cents})], epoch, perform)
+
+        return look
 
     def _commit(
         self, key: bytes, events: list[Event], epoch: int, then: Callable[[], None], *, opens: bool = False
@@ -186,20 +193,35 @@ class Exporter(Actor):
 def write(path: Path, epoch: int, value: dict[str, Any]) -> None:
     """The effect: a whole file under its name, or none; a late owner writes under a name of its own."""
     part = path.with_suffix(f".{epoch}.part")
-    with part.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
+    part.write_text(json.dumps(value))
+    sync(part)
     part.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    sync(path.parent)
+
+
+def adopt(path: Path, value: dict[str, Any]) -> bool:
+    """Whether a dead owner's file is the right one; durable then: it may have died before it synced."""
+    if not path.exists() or path.read_text() != json.dumps(value):
+        return False
+    sync(path)
+    sync(path.parent)
+    return True
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes durable, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def export(folder: Path, due: dict[str, int]) -> int:
     """Enter what is due, known invoices excepted, and export all that is open; how many are exported now."""
     library = Library.open(folder)
     (folder / "out").mkdir(exist_ok=True)
+    sync(folder)  # also when it is there: another process may have made it a moment ago
     worker, clock = uuid.uuid4().hex, SystemClock()
     store = LmdbStore(library.events, DOMAIN, run_id=worker, clock=clock, map_size=1 << 30)
     store.append([Batch(number, (Due(cents),), expected_version=0) for number, cents in due.items()])

@@ -41,7 +41,8 @@ _AFTER = ".,;:'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"
 """What a sentence leaves behind a DOI: none ends so."""
 _BRACKETS = {")": "(", "]": "[", "}": "{", ">": "<"}
 _TRACKING = re.compile(
-    r"\?(?:(?:utm_\w+|fbclid|gclid|dclid|msclkid|yclid|igshid|mc_[ce]id|_hs\w+)=[^&#]*(?:&|$))+$", re.IGNORECASE
+    r"\?(?:(?:utm_\w+|fbclid|gclid|dclid|msclkid|yclid|igshid|mc_[ce]id|_hs\w+)=[^&#]*(?:&|$))+$",
+    re.IGNORECASE,
 )
 """What newsletters and social networks put behind an address; any other query may be part of a DOI."""
 _AROUND = string.whitespace + "\u00a0\u200b\u200e\u200f\u2060\ufeff"

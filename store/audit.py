@@ -277,7 +277,11 @@ def _check_objects(report: Report, objects: Objects, expected: Iterable[Expected
 def _check_file(report: Report, objects: Objects, file: Expected) -> None:
     try:
         path = objects.path(file.sha256)
-        name = f"objects/{path.parent.name}/{path.name}"
+    except InvariantError as error:
+        report.problem("name", f"job {file.job_id}: {error}")
+        return
+    name = f"objects/{path.parent.name}/{path.name}"
+    try:
         size = objects.size(file.sha256)
         if size is None:
             report.problem("missing", f"job {file.job_id} is finished, its file is gone", path=name)
@@ -285,7 +289,5 @@ def _check_file(report: Report, objects: Objects, file: Expected) -> None:
             report.problem("size", f"it has {size} bytes, job {file.job_id} had {file.bytes}", path=name)
         elif not objects.verify(file.sha256):
             report.problem("hash", f"its bytes are not those of job {file.job_id}", path=name)
-    except InvariantError as error:
-        report.problem("name", f"job {file.job_id}: {error}")
     except StoreFailedError as error:
-        report.problem("unreadable", str(error), path=file.sha256)
+        report.problem("unreadable", str(error), path=name)

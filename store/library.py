@@ -155,8 +155,8 @@ class Library:
         paper = next(self.objects.root.glob("??/*.pdf"), None)
         if paper is not None:
             raise DamagedError(
-                f"the log is gone while papers are there: {log} is missing, {paper} is there; put events/ back "
-                "from a backup, or name a new library"
+                f"the log is gone while papers are there: {log} is missing, {paper} is there; "
+                "put events/ back from a backup, or name a new library"
             )
 
     def claim_worker(self, worker: str) -> WorkerLock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,17 +32,21 @@ _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn errors of LMDB and of the system, in the log at ``path``, into ours."""
+    """Turn errors of LMDB and of the system, and records that are none, in the log at ``path`` into ours."""
     with environment_faults(f"cannot open the log at {path}"):
         try:
             yield
         except lmdb.Error as error:
             raise _fault(path, error) from error
+        except struct.error as error:  # a key or a record that has another length than all of its kind
+            raise DamagedError(
+                f"the log at {path} is damaged ({error}): keep it and run `quire audit`"
+            ) from error
 
 
 @contextmanager
 def opening(path: Path, *, readonly: bool) -> Iterator[None]:
-    """As ``translated`` while a log is opened, where a refusal is a matter of permissions, not of the disk."""
+    """As ``translated`` while a log is opened, where a refusal is one of permissions and not of the disk."""
     with translated(path):
         try:
             yield
@@ -54,9 +59,9 @@ def opening(path: Path, *, readonly: bool) -> Iterator[None]:
                     f"{path} cannot be written ({why}): mend its permissions, or use another folder"
                 ) from error
             raise EnvironmentFault(
-                f"the log at {path} cannot be opened ({why}): also to read it a process must be able to write "
-                f"to {path / LOCK}, where LMDB keeps its readers; mend the permissions, or let the owner make "
-                "a copy for you with `quire backup`"
+                f"the log at {path} cannot be opened ({why}): to read it, too, a process must be able to "
+                f"write to {path / LOCK}, where LMDB keeps its readers; mend the permissions, or have its "
+                "owner make a copy with `quire backup`"
             ) from error
 
 

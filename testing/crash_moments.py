@@ -34,7 +34,7 @@ LAG_S_MAX = 0.03
 """Longest time between the event seen and the kill: from before its effect to after it."""
 AT_ONCE_SHARE = 0.6
 """Share of the kills at an event that do not wait after it."""
-POLL_S = 0.001
+POLL_S = 0.002
 """How often the log is looked at: a commit is seen before the next one."""
 JUST_AFTER_NS = 50_000_000
 """A kill so shortly after an event, in nanoseconds, hit what it says."""

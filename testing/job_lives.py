@@ -21,6 +21,8 @@ FAILS = ("hurry", FIRST, 0, "flaky", URLS[0], 8, True)
 
 BOTH_WORK: Life = (("plan", FIRST, 7, 0, False), ("work", FIRST, 0), ("work", OTHER, 0))
 ONE_WORKS: Life = BOTH_WORK[:2]
+DEADLY: Life = (("plan", FIRST, 1, 0, False), ("work", FIRST, 0), *[("die", FIRST, "killed")] * 3)
+"""One job has killed as often as makes it lonely, and runs alone."""
 
 LIVES: dict[str, Life] = {
     "plain": BOTH_WORK,
@@ -28,6 +30,11 @@ LIVES: dict[str, Life] = {
     "answer lost": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 3, True), ("pass_time", 700.0)),
     "same bytes": (*BOTH_WORK, STORED, ("hurry", FIRST, 0, "good", URLS[1], 4, True)),
     "same work": (*ONE_WORKS, ("hurry", FIRST, 1, "good", URLS[0], 4, True)),
+    "same work told": (
+        *ONE_WORKS,
+        ("hurry", FIRST, 1, "good", URLS[0], 4, True),
+        ("hurry", FIRST, 1, "good", URLS[0], 1, True),
+    ),
     "same work at once": (
         *BOTH_WORK,
         ("hurry", FIRST, 1, "good", URLS[0], 4, True),
@@ -40,7 +47,13 @@ LIVES: dict[str, Life] = {
     ),
     "refused bytes": (*BOTH_WORK, ("hurry", FIRST, 0, "bad", URLS[0], 4, False)),
     "lost bytes": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 4, False)),
+    "broken stream": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 3, False)),
+    "broken and failed": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 3, False), FAILS),
+    "busy host": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 2, False)),
     "cut stream": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 2, True), ("die", FIRST, "killed")),
+    "cut question": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 1, True), ("die", FIRST, "killed")),
+    "stopped": (*BOTH_WORK, ("die", FIRST, "stopped")),
+    "asked again": (*BOTH_WORK, STORED, FAILS, ("plan", FIRST, 7, 1, False)),
     "failed": (*BOTH_WORK, FAILS),
     "dead letter": (*BOTH_WORK, FAILS, ("plan", FIRST, 7, 0, True), ("work", FIRST, 0), FAILS, FAILS),
     "halfway": (*BOTH_WORK, ("die", FIRST, "HEAD_DONE"), FAILS, FAILS),
@@ -48,15 +61,19 @@ LIVES: dict[str, Life] = {
     "resumed": (*BOTH_WORK, ("die", FIRST, "RESUME_OK"), STORED, STORED),
     "not indexed": (*BOTH_WORK, ("die", FIRST, "FINALIZED", 3)),
     "not told": (*BOTH_WORK, ("die", FIRST, "placed", 3)),
-    "deadly": (("plan", FIRST, 1, 0, False), ("work", FIRST, 0), *[("die", FIRST, "killed")] * 3),
+    "deadly": DEADLY,
+    "poison": (*DEADLY, ("die", FIRST, "killed")),
+    "late": (*BOTH_WORK, ("sleep_or_wake", FIRST), ("pass_time", 130.0), ("sleep_or_wake", FIRST)),
     "parked": (
         *BOTH_WORK,
         *(("die", who, "killed", 0, offline) for offline in (True, False) for who in (FIRST, OTHER)),
         STORED,
+        ("pass_time", 0.3),
     ),
     "clock set back": (
         *(("shut_a_gate", source, 100) for source in SOURCES),
         *BOTH_WORK,
         ("clock_jumps", -1),
     ),
+    "clock set on": (*BOTH_WORK, ("clock_jumps", 1)),
 }

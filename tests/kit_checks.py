@@ -1,8 +1,8 @@
 """The test kit, each part once and small: what ``python -m quire.testing.mutants --kit`` tries defects with.
 
-Nothing here knows the insides of the code: each check is a part of ``quire.testing`` as its page shows it, on a
-budget of seconds. pytest collects this file only where it is named; the seeds are fixed, so that what kills a
-defect today does so tomorrow.
+No check knows the insides of the code: each is a part of ``quire.testing``, on a budget of seconds; that of
+``fallback(job)`` is the machine of ``test_fallback``. pytest collects this file only where it is named; the
+seeds are fixed, so that what kills a defect today does so tomorrow.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import invariant, run_state_machine_as_test
 
+from quire.events.fallback import Finish
 from quire.store.lmdb_store import LmdbStore
 from quire.testing.disk import powerloss, session, syscalls
 from quire.testing.disk.shim import Order
+from quire.testing.disk.simulated_disk import Chosen, Honoured, SimulatedDisk
 from quire.testing.disk.syscalls import Trial
 from quire.testing.fencing.appends import duels
 from quire.testing.job_machine import JobMachine
@@ -29,11 +31,14 @@ from quire.testing.store_machine import LmdbStoreMachine, StoreMachine
 sys.path.insert(0, str(Path(__file__).parent))
 import faulty_disk
 from faulty_disk import ROUNDS, needs_shim
+from test_fallback import AnyInterleaving
 
 folder, runs = faulty_disk.folder, faulty_disk.runs
-SEEDS = range(1, 13)
+SEEDS = range(1, 41)
 """Lives of the simulation, each with another script of deaths, pauses and weather."""
-IMAGES = 150
+IMAGES = 120
+NO_BYTES = Chosen("names", lambda _change, _sector: False, lambda _naming: True)
+"""What a disk may keep: every name, and no byte that was not synced."""
 
 
 def few(examples: int) -> settings:
@@ -48,6 +53,23 @@ def few(examples: int) -> settings:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
+
+
+class FallbackLaws(AnyInterleaving):
+    """The machine of ``fallback(job)``, with two laws more: late turns end, what may pass goes again."""
+
+    streamed = False
+
+    @invariant()
+    def late_turns_are_cancelled(self):
+        self.streamed = self.streamed or self.streaming if hasattr(self, "machine") else False
+        if hasattr(self, "machine") and not self.streamed and not self.won:  # a stream moves the deadlines
+            assert all(cancelled or deadline > self.now for _, cancelled, deadline in self.flight.values())
+
+    def _concluded(self, command):
+        super()._concluded(command)
+        if isinstance(command, Finish) and command.reason == "exhausted":
+            assert command.may_retry or "retryable" not in self.ends.values()
 
 
 class TestContract(EventStoreContract):
@@ -72,12 +94,17 @@ def test_store_machine():
 
 def test_runtime_machine():
     """What a journal answered for is durable, and each message has one end."""
-    run_state_machine_as_test(RuntimeMachine, settings=few(150))
+    run_state_machine_as_test(RuntimeMachine, settings=few(300))
 
 
 def test_job_machine():
     """Jobs go forward, are held by one, and nothing that ended is done again."""
-    run_state_machine_as_test(JobMachine, settings=few(120))
+    run_state_machine_as_test(JobMachine, settings=few(300))
+
+
+def test_fallback_machine():
+    """Turns start, end, are cancelled and taken over in any order, against books of its own."""
+    run_state_machine_as_test(FallbackLaws, settings=few(800))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -107,9 +134,22 @@ def test_session_syscalls(runs, folder):
 
 
 @needs_shim
-def test_power_loss(runs, folder):
-    """The power goes within each call of the script: nothing promised is lost."""
-    assert powerloss.campaign(runs, folder, count=IMAGES, seed=1, rounds=ROUNDS).violations == []
+def test_durable_names(runs, folder):
+    """An object has its name only when its bytes would outlast a power loss at that call."""
+    disk, named = SimulatedDisk(Honoured()), 0
+    for call in powerloss.record(runs, folder, seed=2, rounds=ROUNDS).calls:
+        if call.name.startswith("rename") and "/objects/" in call.other:
+            named += 1
+            assert disk.image(NO_BYTES)[call.path] == disk.whole()[call.path], f"{call.path} is not synced"
+        disk.do(call)
+    assert named
+
+
+@needs_shim
+@pytest.mark.parametrize("seed", [2, 1])
+def test_power_loss(runs, folder, seed):
+    """The power goes within each call of the script, also after a kill: nothing promised is lost."""
+    assert powerloss.campaign(runs, folder, count=IMAGES, seed=seed, rounds=ROUNDS).violations == []
 
 
 @needs_shim

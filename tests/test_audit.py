@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from quire.events.record import Head
 from quire.store.audit import Expected, Report, audit
-from quire.store.codec import CHAIN_BYTES, Commit, CommitCodec, Draft, chained
+from quire.store.codec import CHAIN_BYTES, Commit, chained
 from quire.store.digests import Digests
 from quire.store.memory_store import MemoryStore
 from quire.store.objects import Objects
@@ -36,10 +37,8 @@ class Tampered:
     def rewrite(self, index: int, entries: list[Any]) -> None:
         """Other entries in a commit, everything after it chained anew: only the content is wrong."""
         previous = self.kept[index - 1][1][:CHAIN_BYTES] if index else bytes(CHAIN_BYTES)
-        draft = Draft(0, time_ns=1, run_id="r")
-        draft.entries = entries
-        value = CommitCodec(BANK).encode(previous, draft)
-        self.kept[index] = (self.kept[index][0], value)
+        body = msgspec.msgpack.encode((BANK.schema, 1, "r", entries))
+        self.kept[index] = (self.kept[index][0], chained(previous, body) + body)
         for later in range(index + 1, len(self.kept)):
             position, value = self.kept[later]
             body = value[CHAIN_BYTES:]

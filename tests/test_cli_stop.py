@@ -95,6 +95,7 @@ def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(tmp_path):
             process.wait(timeout=1.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=2) == 130
+        assert "stopped at once; go on with the same command, or with: quire resume" in process.stderr.read()
     goes_on(world_of(6), tmp_path / "lib", file)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import cast, get_args
 
 import pytest
 
@@ -38,7 +40,7 @@ from quire.testing.accounts import Account
 from quire.testing.crash import Campaign, world_of
 from quire.testing.crash_moments import TRIGGERS, Kill, Moment, Trigger, draw, is_hit
 from quire.testing.crash_report import SPREAD_KILLS_MIN, Censored, Round, Totals
-from quire.testing.web import Copy, Paper, World, serve
+from quire.testing.web import Copy, Ledger, Paper, Served, World, serve
 from quire.testing.web.exchange import Call
 
 RECORDS = (
@@ -93,14 +95,28 @@ def test_kills_at_any_moment_lose_nothing_and_double_nothing(world: World, tmp_p
     assert not list((campaign.library / "workers").glob("[0-9a-f]*.lock"))
 
 
-@pytest.fixture
-def done(tmp_path: Path) -> Iterator[Campaign]:
-    """A library whose two works came home; the test breaks something in it. A third was never planned."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    """A library whose two works came home; a third was never planned."""
     papers = [Paper(doi=f"10.5555/{name}", size=4_000) for name in ("one", "two", "three")]
     with serve(World.of(*papers)) as web:
-        campaign = Campaign(tmp_path, web, seed=1, works=["10.5555/one", "10.5555/two"])
+        folder = tmp_path_factory.mktemp("finished")
+        campaign = Campaign(folder, web, seed=1, works=["10.5555/one", "10.5555/two"])
         campaign.finish(campaign.start())
         yield campaign
+
+
+@pytest.fixture
+def done(finished: Campaign, tmp_path: Path) -> Campaign:
+    """A copy of it, with the server's ledger: the test breaks something in them."""
+    shutil.copytree(finished.library, tmp_path / "library")
+    ledger = Ledger()
+    for entry in finished.served.ledger:
+        again = ledger.begin(entry.url, entry.method)
+        again.status, again.did, again.leads_to = entry.status, entry.did, entry.leads_to
+        ledger.end(again, sent=entry.bytes, completed=entry.completed, left=entry.left)
+    copied = SimpleNamespace(url=finished.served.url, world=finished.served.world, ledger=ledger)
+    return Campaign(tmp_path, cast(Served, copied), seed=1, works=["10.5555/one", "10.5555/two"])
 
 
 def found(campaign: Campaign) -> str:

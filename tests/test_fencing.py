@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from quire import Work
@@ -35,8 +36,8 @@ from quire.testing.fencing.appends import duels
 from quire.testing.fencing.arena import BY_THE_CLOCK, START_S, Arena, is_stopped
 from quire.testing.fencing.campaign import world_of
 from quire.testing.fencing.fences import Fences
-from quire.testing.fencing.tally import Tally
-from quire.testing.fencing.worker import POINTS, unfenced
+from quire.testing.fencing.tally import FEW_ROUNDS, LEAST_REFUSED, MANY_ROUNDS, Tally
+from quire.testing.fencing.worker import LATE_WORDS, POINTS, unfenced
 from quire.testing.web import Copy, Paper, World, serve
 
 ROUNDS = int(os.environ.get("FENCING_ROUNDS", "3"))
@@ -68,6 +69,26 @@ def test_a_woken_worker_writes_nothing_more_of_what_was_taken_over(tmp_path: Pat
     assert set(tally.points) <= {BY_THE_CLOCK, *POINTS}
     assert tally.home == tally.obtainable == tally.works
     assert tally.ok
+
+
+def test_rounds_in_which_nobody_tries_late_show_nothing() -> None:
+    """A campaign of which too few of the woken were refused fails, and says so; so does a moment left out."""
+    kinds = (BY_THE_CLOCK, *POINTS)
+    points = dict.fromkeys(kinds, 10)
+    refused = dict.fromkeys(LATE_WORDS, round(10 * LEAST_REFUSED))
+    tally = Tally(rounds=70, points=points, refused_at=refused, rounds_refused=8, kinds=kinds)
+    assert tally.ok, tally.unshown
+    few = msgspec.structs.replace(tally, refused_at=dict.fromkeys(LATE_WORDS, 7))
+    assert few.kept
+    assert not few.ok
+    assert "70% of the rounds that must try late were refused" in few.report()
+    left_out = msgspec.structs.replace(tally, points={**points, "after the rename": 0})
+    assert left_out.ok, "so few rounds may miss a kind by chance"
+    left_out.rounds = MANY_ROUNDS
+    assert left_out.unshown == ["no round was stopped after the rename"]
+    nobody = Tally(rounds=1, points={BY_THE_CLOCK: 1}, kinds=kinds)
+    assert nobody.unshown == ["no woken worker tried to write late"]
+    assert Tally(rounds=FEW_ROUNDS - 1, rounds_refused=1, kinds=kinds).ok
 
 
 def test_without_the_fence_the_campaign_fails(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from quire.errors import UsageError
 from quire.testing.mutants import MUTANTS, Mutant, Nursery
 from quire.testing.mutants.__main__ import LEAST_SHARE, chosen, is_enough, main, report
-from quire.testing.mutants.nursery import Result, place
+from quire.testing.mutants.kit import KIT, kit_of
+from quire.testing.mutants.nursery import Ran, Result, judge, place
 
 ROOT = Path(__file__).resolve().parents[1]
 AREAS = ("store", "leases", "ledger", "fallback", "finalizer")
@@ -101,6 +102,100 @@ def test_a_share_below_the_least_or_a_broken_one_is_not_enough():
     assert not is_enough(results(94, 6))
     assert not is_enough(results(99, 0, 1))
     assert not is_enough([])
+    (killed,) = results(1, 0)
+    by_kit = [msgspec.structs.replace(killed, kit="killed")] * 19
+    assert is_enough([killed, *by_kit, msgspec.structs.replace(killed, kit="survived")])
+    for verdict in ("survived", "timed out", "flaky"):
+        assert not is_enough([killed, *by_kit, *[msgspec.structs.replace(killed, kit=verdict)] * 2])
+    assert not is_enough([killed, msgspec.structs.replace(killed, kit="broken")])
+
+
+FAILED = "FAILED tests/test_a.py::test_it[x y]"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "verdict"),
+    [
+        (1, f"{FAILED} - assert 1 == 2", "killed"),
+        (1, "ERROR tests/test_a.py::test_it - quire.errors.DamagedError: no head", "killed"),
+        (0, "1 passed", "survived"),
+        (None, "the tests did not end", "timed out"),
+        (1, f"{FAILED} - ImportError: cannot import name 'x'", "broken"),
+        (1, f"{FAILED} - ModuleNotFoundError: No module named 'x'", "broken"),
+        (1, f"{FAILED} - SyntaxError: invalid syntax", "broken"),
+        (1, "ERROR tests/test_a.py - AttributeError: x", "broken"),
+        (1, "ERROR tests/test_a.py::test_it", "broken"),
+        (2, f"{FAILED} - assert 1 == 2", "broken"),
+    ],
+)
+def test_only_a_test_that_fails_kills(code, said, verdict):
+    """What hangs, cannot be collected or is not there says nothing of the promise."""
+    found, by = judge(Ran(code, f"F\n=== short test summary info ===\n{said}\n1 failed\n"))
+    assert found == verdict
+    assert verdict != "killed" or by == said.split(" ", 1)[1].split(" - ")[0]
+
+
+class Told(Nursery):
+    """A nursery whose tests end as they are told to, in that order."""
+
+    def __init__(self, *ran: Ran) -> None:
+        self.ran, self.asked = list(ran), []
+
+    def tests(self, tests, *, within_s=0.0):
+        self.asked.append(list(tests))
+        return self.ran.pop(0)
+
+
+HUNG, PASSED, FELL = Ran(None, "hung"), Ran(0, ""), Ran(1, f"{FAILED} - assert 0\n")
+
+
+@pytest.mark.parametrize(
+    ("ran", "hangs", "verdict"),
+    [
+        ((HUNG, HUNG), False, "timed out"),
+        ((HUNG, PASSED), False, "survived"),
+        ((HUNG, FELL, FELL), False, "killed"),
+        ((HUNG,), True, "killed"),
+        ((FELL, FELL), False, "killed"),
+        ((FELL, PASSED), False, "flaky"),
+        ((FELL, HUNG), False, "killed"),
+    ],
+)
+def test_a_time_out_and_a_failure_are_tried_once_more(ran, hangs, verdict):
+    """A hang kills only where it was declared; a failure that does not come again is chance."""
+    nursery = Told(*ran)
+    assert nursery._tried(mutant(old="", new="", hangs=hangs), [QUICK])[0] == verdict
+    assert nursery.ran == []
+    assert FELL not in ran[:1] or nursery.asked[1] == ["tests/test_a.py::test_it[x y]"]
+
+
+MUST = (
+    "ack_before_commit", "version_unchecked", "fence_dropped", "read_off_by_one", "last_of_batch_lost",
+    "put_false_ignored", "rename_before_fsync", "loser_not_cancelled", "budget_not_reserved",
+    "final_not_memoised",
+)  # fmt: skip
+
+
+def test_the_kit_is_held_against_the_issues_list_and_each_area():
+    """At least 25 of the five areas; each names checks that are there."""
+    area = {one.name: one.area for one in MUTANTS}
+    assert set(MUST) <= set(KIT) <= set(area)
+    assert sum(area[name] in AREAS for name in KIT) >= 25
+    assert {area[name] for name in KIT} >= set(AREAS)
+    text = (ROOT / "tests" / "kit_checks.py").read_text()
+    for name in KIT:
+        for check in kit_of(name):
+            assert f" {check.split('::')[1]}(" in text, name
+    with pytest.raises(UsageError, match="no check of the kit"):
+        kit_of("keys_drift")
+
+
+def test_the_kit_alone_kills_one_here(nursery):
+    """``--kit`` runs its checks and nothing else, and the verdict is theirs."""
+    (one,) = chosen(["version_unchecked"])
+    result = nursery.run(one, tests=False, kit=True)
+    assert (result.verdict, result.kit, result.by) == ("killed", "killed", result.kit_by)
+    assert result.by.startswith("tests/kit_checks.py::TestContract::")
 
 
 def test_the_command_names_the_defects_and_refuses_unknown_ones(capsys, tmp_path):
@@ -114,7 +209,9 @@ def test_the_command_names_the_defects_and_refuses_unknown_ones(capsys, tmp_path
     assert report(iter([killed, msgspec.structs.replace(killed, verdict="survived")]), as_json=False) == 1
     result, total, *table = capsys.readouterr().out.splitlines()
     assert json.loads(result) == msgspec.to_builtins(killed)
-    assert json.loads(total) == {"mutants": 1, "killed": 1, "share": 1.0}
-    assert table[-1] == "1 of 2 killed"
+    told = {"timed_out": 0, "flaky": 0, "broken": 0}
+    kit = {"mutants": 0, "killed": 0, "share": 0.0, **told}
+    assert json.loads(total) == {"mutants": 1, "killed": 1, "share": 1.0, **told, "kit": kit}
+    assert table[-1] == "1 of 2 killed; by the kit alone 0 of 0"
     with pytest.raises(UsageError, match="holds no tests"):
         Nursery(tmp_path, tmp_path / "copy")

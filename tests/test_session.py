@@ -44,7 +44,7 @@ def test_five_lines_fetch_a_list(tmp_path: Path) -> None:
         again = list(quire.fetch(dois(5), library=str(library), email="t@quire.test", stand_in=served.url))
     assert sorted(paper.work_id for paper in found) == sorted(f"doi:{doi}" for doi in dois(5))
     assert all((library / paper.path).is_file() for paper in found)
-    assert sorted(again, key=work_id_of) == sorted(found, key=work_id_of)  # home already, and told all the same
+    assert sorted(again, key=work_id_of) == sorted(found, key=work_id_of)  # home, and told again
     assert all(served.ledger.asked(url) == 1 for doi in dois(5) for url in world.truth(doi).good_urls)
 
 

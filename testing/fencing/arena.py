@@ -99,6 +99,11 @@ class Arena:
         return f"<Arena {self._folder}, {len(self.stops)} stops, {self.fences!r}>"
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of moment at which workers are stopped."""
+        return (BY_THE_CLOCK, *POINTS)
+
+    @property
     def rounds(self) -> list[Stop]:
         """The stops that count."""
         return [stop for stop in self.stops if stop.counts]

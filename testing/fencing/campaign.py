@@ -50,7 +50,7 @@ def campaign(
     """So many rounds, on as many new libraries as it takes; it ends early when a promise is broken."""
     tally, clock = Tally(), SystemClock()
     began_ns = clock.boot_ns()
-    while tally.rounds < rounds and tally.ok:
+    while tally.rounds < rounds and tally.kept:
         left = rounds - tally.rounds
         works = max(WORKS_MIN, min(WORKS_MAX, left * WORKS_A_ROUND))
         folder = Path(tempfile.mkdtemp(prefix="quire-fencing-", dir=keep))
@@ -60,7 +60,7 @@ def campaign(
             arena.run(left, workers=workers)
             tally.add(arena)
         tally.elapsed_s = round((clock.boot_ns() - began_ns) / NANOSECONDS, 1)
-        if tally.ok and keep is None:
+        if tally.kept and keep is None:
             shutil.rmtree(folder)
         said = f"{tally.rounds} rounds, {tally.libraries} libraries, {len(tally.problems)} problems; {folder}"
         print(said, file=sys.stderr)
@@ -68,7 +68,7 @@ def campaign(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a campaign and print its account; 1 when a promise was broken."""
+    """Run a campaign and print its account; 1 when a promise was broken, or too few tried to."""
     args = _parser().parse_args(argv)
     if args.appends:
         return _main_of_appends(args.appends, args.seed)

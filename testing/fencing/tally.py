@@ -8,6 +8,14 @@ import msgspec
 
 from ..accounts import SHOWN_MAX
 from .arena import Arena
+from .worker import LATE_WORDS
+
+LEAST_REFUSED = 0.8
+"""Least share of the rounds of a kind that must try late, after which something late was refused."""
+FEW_ROUNDS = 30
+"""Below so many rounds a share may be chance: then one refusal at all is enough."""
+MANY_ROUNDS = 300
+"""From so many rounds on there must be some at each kind of moment; the rarest is one round of forty."""
 
 
 class Tally(msgspec.Struct):
@@ -31,6 +39,10 @@ class Tally(msgspec.Struct):
     """What the woken tried under their old epochs → how often it was refused."""
     rounds_refused: int = 0
     """Rounds after which at least one late append was refused."""
+    refused_at: dict[str, int] = {}
+    """The same by point."""
+    kinds: tuple[str, ...] = ()
+    """The points at which rounds must have been, where there are enough of them."""
     stale: int = 0
     """Late appends that stand in the log."""
     clock_steps: int = 0
@@ -44,8 +56,33 @@ class Tally(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether every promise was kept."""
+        """Whether every promise was kept, and so many tried to break it that this says something."""
+        return self.kept and not self.unshown
+
+    @property
+    def kept(self) -> bool:
+        """Whether no promise was broken; that nobody tried may be why."""
         return not self.problems and not self.stale
+
+    @property
+    def share_refused(self) -> float:
+        """Of the rounds whose worker had a word to say when it was stopped: those where it was refused."""
+        due = sum(count for point, count in self.points.items() if point in LATE_WORDS)
+        return sum(self.refused_at.get(point, 0) for point in LATE_WORDS) / due if due else 0.0
+
+    @property
+    def unshown(self) -> list[str]:
+        """Why the rounds show too little: nobody was refused, or too few, or a kind of moment never came."""
+        if self.rounds and not self.rounds_refused:
+            return ["no woken worker tried to write late"]
+        if self.rounds < FEW_ROUNDS:
+            return []
+        missed = [point for point in self.kinds if not self.points.get(point)]
+        said = [f"no round was stopped {point}" for point in missed if self.rounds >= MANY_ROUNDS]
+        if self.share_refused < LEAST_REFUSED:
+            share = f"{self.share_refused:.0%} of the rounds that must try late were refused"
+            said.append(f"{share}, {LEAST_REFUSED:.0%} are the least")
+        return said
 
     def add(self, arena: Arena) -> None:
         """Take in a library that is done."""
@@ -61,7 +98,10 @@ class Tally(msgspec.Struct):
         self.taken_over += sum(stop.taken for stop in rounds)
         for stop in arena.stops:
             self.late = _sum(self.late, stop.late)
-        self.rounds_refused += sum(bool(stop.late) for stop in rounds)
+        refused = Counter(stop.point for stop in rounds if stop.late)
+        self.rounds_refused += refused.total()
+        self.refused_at = _sum(self.refused_at, refused)
+        self.kinds = arena.kinds
         self.stale += len(arena.fences.stale)
         self.clock_steps += arena.steps
         self.libraries += 1
@@ -83,10 +123,12 @@ class Tally(msgspec.Struct):
             f"all takeovers by state {_shown(self.states)}",
             f"late appends refused {sum(self.late.values())}, after {self.rounds_refused} rounds",
             f"  {_shown(self.late)}",
+            f"  after {self.share_refused:.0%} of those that must try late; {_shown(self.refused_at)}",
             f"late appends in the log {self.stale}",
             f"the wall clock was set {self.clock_steps} times",
             f"home {self.home} of {self.obtainable} that can be had, {self.works} works; "
             f"given up as poison and tried again {self.poisoned}",
+            *(f"NOT SHOWN: {what}" for what in self.unshown),
             f"PROBLEMS {len(self.problems)}" if self.problems else "every promise was kept",
         ]
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems[:SHOWN_MAX])])

@@ -45,6 +45,12 @@ POINTS = {
     "before the sync": "as before, and the finalizer is about to sync the folders",
 }
 """Where a worker may be told to stop itself, with what that means."""
+LATE_WORDS = ("before an append",)
+"""Points at which it has a word about its jobs in its hands: woken, it says that first, and must be refused.
+
+At the others the job that was lost may be one about which nothing was under way; by the time the worker has a
+word about it, its lease manager may have told it that the lease is over.
+"""
 
 
 class SteppingClock:

@@ -18,6 +18,8 @@ class Mutant(msgspec.Struct, frozen=True):
     new: str
     tests: tuple[str, ...]
     """What is given to pytest, from the root of the repository."""
+    hangs: bool = False
+    """It makes its tests hang, and that is how they notice; without this a time-out kills nothing."""
 
     @property
     def module(self) -> str:

@@ -2,7 +2,9 @@
 
 The copy is laid out so that ``import quire`` there is the copy and nothing else: a folder of that name, its
 parent first on the path, which stands before an editable install. A defect that cannot be put in place, that
-does not import, or whose tests fail without it, kills nothing: it is ``broken``.
+does not import, or whose tests cannot be collected, is ``broken``. Only a test that fails kills, and it must
+fail again when it is run alone: one that passes then is ``flaky``. Tests that do not end are tried once more,
+and are ``timed out`` then; a defect that hangs on purpose says so (``Mutant.hangs``).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import compileall
 import os
 import py_compile
+import re
 import shutil
 import signal
 import subprocess
@@ -22,17 +25,26 @@ import msgspec
 
 from ...errors import InvariantError, UsageError
 from ...store.disk_faults import environment_faults
+from .kit import kit_of
 from .mutant import Mutant
 
-Verdict = Literal["killed", "survived", "broken"]
+Verdict = Literal["killed", "survived", "timed out", "flaky", "broken"]
 
 TESTS_S = 150.0
-"""How long the tests of one defect may take, in seconds; one that makes them hang is killed by that."""
+"""How long the tests of one defect may take, in seconds."""
+BASELINE_S = 1_200.0
+"""How long all tests may take without a defect, in seconds."""
 IMPORT_S = 60.0
 WORD_CHARS = 300
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "demo-library")
 _PASSED, _FAILED = 0, 1
 """Exit codes of pytest; the others say that it could not test."""
+_LINE_CHARS = 1_000
+"""Columns of pytest's screen: it cuts its lines there, and with them why a test failed."""
+_ENDED = re.compile(r"^(?:FAILED|ERROR) (?P<test>\S+::.*?)(?: - (?P<why>.*))?$", re.MULTILINE)
+"""A test that failed, and why. A file that cannot be collected has no ``::``."""
+_NO_TEST = re.compile(r"(ModuleNotFoundError|ImportError|SyntaxError|IndentationError|TabError)\b")
+"""Failures that say nothing of a promise: the code is not there."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -45,6 +57,9 @@ class Result(msgspec.Struct, frozen=True):
     by: str
     """The first test that failed, or what went wrong."""
     seconds: float = 0.0
+    kit: Verdict | Literal[""] = ""
+    """What the checks of the test kit alone made of it; ``""`` where they were not asked."""
+    kit_by: str = ""
 
 
 class Ran(msgspec.Struct, frozen=True):
@@ -53,6 +68,25 @@ class Ran(msgspec.Struct, frozen=True):
     code: int | None
     """pytest's exit code; None when the time was over."""
     said: str
+
+
+Judged = tuple[Verdict, str]
+"""A verdict, and by what."""
+
+
+def judge(ran: Ran) -> Judged:
+    """What a run of tests with a defect in place says: only a test that failed for a reason kills."""
+    if ran.code is None:
+        return "timed out", ran.said
+    if ran.code == _PASSED:
+        return "survived", ""
+    ended = _ENDED.search(ran.said)
+    if ran.code != _FAILED or ended is None:
+        return "broken", f"pytest ended with {ran.code}: {ran.said[-WORD_CHARS:]}"
+    test, why = ended["test"], ended["why"] or ""
+    if _NO_TEST.match(why) or (ended[0].startswith("ERROR") and not why):
+        return "broken", f"{test}: {why or 'it could not be set up'}"
+    return "killed", test
 
 
 def place(text: str, mutant: Mutant) -> str:
@@ -91,21 +125,23 @@ class Nursery:
     def __repr__(self) -> str:
         return f"<Nursery {self.root}>"
 
-    def run(self, mutant: Mutant) -> Result:
-        """Put the defect in place, run its tests, and take it out again."""
+    def run(self, mutant: Mutant, *, tests: bool = True, kit: bool = False) -> Result:
+        """Put the defect in place, run its tests, its kit checks or both, and take it out again."""
         path = self.root / mutant.file
         sound = path.read_text(encoding="utf-8")
         try:
             self._written(path, place(sound, mutant))
             self._check_import(mutant.module)
-            return self._judged(mutant, self.tests(mutant.tests))
+            found = self._tried(mutant, mutant.tests) if tests else None
+            by_kit = self._tried(mutant, kit_of(mutant.name)) if kit else None
         except (UsageError, InvariantError) as error:
-            return _result(mutant, "broken", str(error))
+            found = by_kit = ("broken", str(error))
         finally:
             self._written(path, sound)
+        return _result(mutant, found if tests else None, by_kit if kit else None)
 
-    def tests(self, tests: Sequence[str]) -> Ran:
-        """Run tests of the copy until the first that fails."""
+    def tests(self, tests: Sequence[str], *, within_s: float = TESTS_S) -> Ran:
+        """Run tests of the copy until the first that fails, for so many seconds at most."""
         command = [
             sys.executable,
             "-m",
@@ -123,23 +159,27 @@ class Nursery:
             start_new_session=True, text=True, errors="replace",
         )  # fmt: skip
         try:
-            said, _ = process.communicate(timeout=TESTS_S)
+            said, _ = process.communicate(timeout=within_s)
             return Ran(process.returncode, said)
         except subprocess.TimeoutExpired:
             # With all that it started: a test's workers would go on in a copy that is another by now.
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return Ran(None, f"the tests did not end in {TESTS_S:.0f} s")
+            return Ran(None, f"the tests did not end in {within_s:.0f} s")
 
-    def _judged(self, mutant: Mutant, ran: Ran) -> Result:
-        if ran.code == _PASSED:
-            return _result(mutant, "survived", "")
-        if ran.code is None:
-            return _result(mutant, "killed", ran.said)
-        by = next((line for line in ran.said.splitlines() if line.startswith(("FAILED ", "ERROR "))), "")
-        if ran.code == _FAILED and by:
-            return _result(mutant, "killed", by.split(" ", 1)[1].split(" - ")[0])
-        return _result(mutant, "broken", f"pytest ended with {ran.code}: {ran.said[-WORD_CHARS:]}")
+    def _tried(self, mutant: Mutant, tests: Sequence[str]) -> Judged:
+        """Run tests with the defect in place, once more where one time-out or failure proves little."""
+        judged = judge(self.tests(tests))
+        if judged[0] == "timed out" and not mutant.hangs:
+            judged = judge(self.tests(tests))
+        if judged[0] == "timed out" and mutant.hangs:
+            return "killed", judged[1]
+        if judged[0] != "killed":
+            return judged
+        again = judge(self.tests([judged[1]]))
+        if again[0] == "survived":
+            return "flaky", f"{judged[1]} failed, and passed when it was run alone"
+        return judged
 
     def _written(self, path: Path, text: str) -> None:
         """Write a module, and its byte code: a stale one of the same second and size would be used."""
@@ -165,8 +205,16 @@ class Nursery:
         bare = {
             name: value for name, value in os.environ.items() if not name.startswith(("QUIRE_", "PYTEST_"))
         }
-        return {**bare, "PYTHONPATH": str(self._folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {
+            **bare,
+            "PYTHONPATH": str(self._folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "COLUMNS": str(_LINE_CHARS),
+        }
 
 
-def _result(mutant: Mutant, verdict: Verdict, by: str) -> Result:
-    return Result(mutant.name, mutant.area, mutant.what, verdict, by)
+def _result(mutant: Mutant, found: Judged | None, by_kit: Judged | None) -> Result:
+    """The result; where the kit alone was asked, its word is the verdict."""
+    verdict, by = found or by_kit or ("survived", "")
+    kit, kit_by = by_kit or ("", "")
+    return Result(mutant.name, mutant.area, mutant.what, verdict, by, kit=kit, kit_by=kit_by)

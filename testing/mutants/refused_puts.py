@@ -1,8 +1,8 @@
-"""LMDB that keeps nothing at one put of a run, each in turn, and says so by what it returns: is it heard?
+"""LMDB that keeps nothing at one put of a run, each in turn, and says so only by what it returns.
 
 LMDB raises when a disk fails; where it keeps nothing because a key stands there already, it only returns
-``False``, or a smaller count. Here every put of an append says that once. The append must raise, and what was
-acknowledged before it must be there when the log is opened again.
+``False``, or a smaller count. Here every put of an append says that once. The append must raise, and what
+was acknowledged before it must be there when the log is opened again.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ def refused_puts(folder: Path) -> Heard:
 
 def _tried(folder: Path, count: list[int], at: int) -> str:
     """What is wrong after the put of this number was refused; ``""`` when nothing is, or none had it."""
+    folder.mkdir()
     store = _opened(folder)
     store.append([deposit("account-a", 1)])
-    environment = store._environment
+    environment: Any = store._environment
     environment.env = _Refusing(environment.env, count, at)
     try:
         store.append([deposit("account-a", 2, 3), deposit("account-b", 4)])
