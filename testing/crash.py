@@ -36,7 +36,7 @@ from ..store.objects import Objects
 from .accounts import Account, account_of, events_of
 from .crash_moments import CLOCK, OPEN_S, Kill, Moment, Start, Watch, draw, hit_by, is_over
 from .crash_report import Censored, Round, Totals
-from .web import Copy, Mix, Paper, Served, World, serve
+from .web import Copy, Fate, Mix, Paper, Served, World, serve
 from .web.world import COLUMNS
 
 EMAIL = "campaign@quire.example"
@@ -48,6 +48,8 @@ IN_HAND = 12
 """Works in hand at once: few, so that a list lasts for many kills."""
 SHARED_SHARE = 12
 """One pair of works that lead to the same PDF, and one of two URLs with the same bytes, for so many works."""
+BROKEN_OFF: Fate = "reset_once"
+"""The fate of one of each pair: its first transfer breaks off, and the rest is asked for."""
 PROGRESS_KILLS = 25
 """Kills after which a line tells how far the campaign is."""
 CAMPAIGN_MIX = Mix(good=0.35, others=(("slow_drip", 0.2), ("chunked", 0.1), ("slow_start", 0.05)))
@@ -366,8 +368,8 @@ def papers_that_share(count: int) -> list[Paper]:
             Paper(doi=f"10.5555/url.{n}.{one}", title=f"One address for two, part {n}", at=at) for one in "ab"
         ]
         papers += [
-            Paper(doi=f"10.5555/bytes.{n}.{one}", content=f"bytes {n}", copies=(Copy(fate="slow_drip"),))
-            for one in "ab"
+            Paper(doi=f"10.5555/bytes.{n}.{fate}", content=f"bytes {n}", copies=(Copy(fate=fate),))
+            for fate in ("slow_drip", BROKEN_OFF)
         ]
     return papers
 

@@ -17,7 +17,7 @@ from ..events.facts import (
     RunStarted,
     type_of,
 )
-from ..events.job import STREAM_PREFIX
+from ..events.job import STREAM_PREFIX, State
 from ..events.record import Recorded
 from ..store.lmdb_store import LmdbStore
 
@@ -140,7 +140,18 @@ def draw(chance: random.Random) -> Moment:
 
 def is_hit(event: AnyEvent, trigger: Trigger) -> bool:
     """Whether an event is what a kill waits for."""
+    if trigger.detail == State.RESUME_OK and resumes(event):
+        return True
     return type_of(event) == trigger.event and trigger.detail in ("", detail_of(event))
+
+
+def resumes(event: AnyEvent) -> bool:
+    """Whether a stream goes on from a part.
+
+    A job that is taken over within its stream is past RESUME_OK already and does not enter it again; only a
+    new generation does. Here both count as a resumption.
+    """
+    return isinstance(event, OperationStarted) and event.kind == "STREAM" and bool(event.about["range_start"])
 
 
 def detail_of(event: AnyEvent) -> str:
@@ -209,6 +220,8 @@ def hit_by(kills: list[Kill], events: Iterator[Recorded[AnyEvent]]) -> tuple[dic
             if 0 <= kill.ended_ns - recorded.time_ns <= JUST_AFTER_NS:
                 kind = "state" if isinstance(event, JobStateChanged) else "op"
                 touched.add((kill.pid, kind, detail_of(event)))
+                if resumes(event):
+                    touched.add((kill.pid, "state", State.RESUME_OK))
     states, ops = (_counted(touched, kind) for kind in ("state", "op"))
     return states, ops
 

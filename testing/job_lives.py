@@ -27,6 +27,7 @@ DEADLY: Life = (("plan", FIRST, 1, 0, False), ("work", FIRST, 0), *[("die", FIRS
 LIVES: dict[str, Life] = {
     "plain": BOTH_WORK,
     "streamed": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 3, True)),
+    "part left": (*BOTH_WORK, ("die", FIRST, "killed", 3)),
     "answer lost": (*BOTH_WORK, ("hurry", FIRST, 0, "good", URLS[0], 3, True), ("pass_time", 700.0)),
     "same bytes": (*BOTH_WORK, STORED, ("hurry", FIRST, 0, "good", URLS[1], 4, True)),
     "same work": (*ONE_WORKS, ("hurry", FIRST, 1, "good", URLS[0], 4, True)),
@@ -39,6 +40,7 @@ LIVES: dict[str, Life] = {
         *BOTH_WORK,
         ("hurry", FIRST, 1, "good", URLS[0], 4, True),
         ("die", OTHER, "killed"),
+        ("hurry", OTHER, 0, "good", URLS[0], 1, True),
     ),
     "known answer": (
         *BOTH_WORK,
@@ -74,6 +76,7 @@ LIVES: dict[str, Life] = {
         *(("shut_a_gate", source, 100) for source in SOURCES),
         *BOTH_WORK,
         ("clock_jumps", -1),
+        ("pass_time", 130.0),
     ),
     "clock set on": (*BOTH_WORK, ("clock_jumps", 1)),
 }

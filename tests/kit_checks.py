@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import invariant, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from quire.events.fallback import Finish
 from quire.store.lmdb_store import LmdbStore
@@ -34,7 +34,7 @@ from faulty_disk import ROUNDS, needs_shim
 from test_fallback import AnyInterleaving
 
 folder, runs = faulty_disk.folder, faulty_disk.runs
-SEEDS = range(1, 41)
+SEEDS = range(1, 23)
 """Lives of the simulation, each with another script of deaths, pauses and weather."""
 IMAGES = 120
 NO_BYTES = Chosen("names", lambda _change, _sector: False, lambda _naming: True)
@@ -65,6 +65,12 @@ class FallbackLaws(AnyInterleaving):
         self.streamed = self.streamed or self.streaming if hasattr(self, "machine") else False
         if hasattr(self, "machine") and not self.streamed and not self.won:  # a stream moves the deadlines
             assert all(cancelled or deadline > self.now for _, cancelled, deadline in self.flight.values())
+
+    @precondition(lambda self: self.streaming or self.won)
+    @rule()
+    def asked_to_go_on(self):
+        """A gate opens beside a stream, or behind a win: nothing starts."""
+        assert self.machine.advance(self.now, self._look) == []
 
     def _concluded(self, command):
         super()._concluded(command)

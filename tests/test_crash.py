@@ -25,6 +25,7 @@ from quire.events.facts import (
     JobRequeued,
     JobStateChanged,
     JobWaiting,
+    OperationStarted,
     OpKind,
 )
 from quire.events.job import State, stream_of
@@ -369,3 +370,6 @@ def test_triggers_name_what_the_log_can_hold() -> None:
     assert {detail for event, detail in details if event == "operation_started"} == set(get_args(OpKind))
     assert is_hit(JobStateChanged("LEASED", "HEAD_DONE"), Trigger("job_state_changed", "HEAD_DONE"))
     assert not is_hit(JobStateChanged("LEASED", "FAILED"), Trigger("job_state_changed", "HEAD_DONE"))
+    resumption = Trigger("job_state_changed", "RESUME_OK")
+    assert is_hit(OperationStarted("op", "STREAM", {"range_start": 9}), resumption)
+    assert not is_hit(OperationStarted("op", "STREAM", {"range_start": 0}), resumption)

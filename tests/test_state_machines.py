@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -72,7 +72,7 @@ FIND = settings(
 """The budget within which a planted defect has to be found."""
 
 
-JOBS_EXAMPLES, RUNTIME_EXAMPLES = 220, 1460
+JOBS_EXAMPLES, RUNTIME_EXAMPLES = 200, 1480
 """With 300 of the store in memory and 20 of LMDB's, 2,000 in all."""
 
 
@@ -146,7 +146,7 @@ def test_jobs() -> None:
     if os.environ.get(PROFILE) != "quick":  # a tenth of the examples is too few for what is left to chance
         assert wanted <= seen.keys(), f"never seen: {wanted - seen.keys()}"
         assert every_way | {("FAILED", "PLANNED")} <= ways.keys() | RARE_WAYS, every_way - ways.keys()
-    named = {rule.function.__name__ for rule in Counted().rules()}
+    named = {rule.function.__name__ for rule in JobMachine().rules}
     assert named <= rules.keys(), f"never taken: {named - rules.keys()}"
 
 
@@ -509,7 +509,7 @@ def test_a_failure_prints_a_script_that_fails_the_same_way(tmp_path: Path) -> No
     assert again.returncode == 1
     assert str(found.value).splitlines()[0] in again.stderr
     assert script.count("state.") <= 3, f"it is shrunk: {script}"
-    name = next(line for line in script.splitlines() if line.startswith("LosingMachine ="))
+    name = next(line for line in script.splitlines() if line.endswith("import LosingMachine"))
     sound = script.replace(name, "from quire.testing.store_machine import StoreMachine as LosingMachine")
     assert ran(sound, tmp_path).returncode == 0, "without the defect the same steps go well"
 
@@ -543,7 +543,9 @@ def evaluated(value: Any) -> Any:
     return eval(source, names)
 
 
-DRAWN = settings(max_examples=600, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+DRAWN = settings(max_examples=200, database=None, deadline=None, phases=[Phase.generate])
+SEEDS = (1, 2, 3)
+"""One row of examples leans towards some kinds; several, begun apart, come to all of them."""
 
 
 def test_every_event_is_drawn_and_survives_the_log() -> None:
@@ -551,14 +553,13 @@ def test_every_event_is_drawn_and_survives_the_log() -> None:
     decoder = msgspec.msgpack.Decoder(AnyEvent)
     seen: set[type] = set()
 
-    @DRAWN
-    @given(strategies.events())
     def draw(event: Any) -> None:
         seen.add(type(event))
         assert decoder.decode(msgspec.msgpack.encode(event)) == event
         assert evaluated(event) == event
 
-    draw()
+    for number in SEEDS:
+        seed(number)(DRAWN(given(strategies.events())(draw)))()
     assert seen == set(AnyEvent.__args__)
 
 
@@ -566,13 +567,12 @@ def test_every_message_is_drawn() -> None:
     """Every kind of message comes, and its source gives it again."""
     seen: set[type] = set()
 
-    @DRAWN
-    @given(strategies.messages())
     def draw(message: Any) -> None:
         seen.add(type(message))
         assert evaluated(message) == message
 
-    draw()
+    for number in SEEDS:
+        seed(number)(DRAWN(given(strategies.messages())(draw)))()
     assert seen == set(messages.Message.__subclasses__())
 
 
