@@ -323,7 +323,7 @@ class Turns:
                 self._end_turn(job, turn, Miss("error", "adapter_restarted"), [])
 
     def turn_ended(self, message: TurnEnded) -> None:
-        """The adapter ended the turn."""
+        """The adapter ended the turn; what its other candidates met still counts, as a gate that will open."""
         known = self.of(message.turn)
         if known is None:
             return
@@ -337,4 +337,5 @@ class Turns:
             message.retry_count,
             message.wait_ms,
         )
-        self._end_turn(job, turn, miss, [])
+        turn.misses.append(miss)
+        self._end_turn(job, turn, turn.verdict(""), [])

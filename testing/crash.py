@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import os
 import random
 import shutil
@@ -21,9 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -36,7 +33,8 @@ from ..store.objects import Objects
 from .accounts import Account, account_of, events_of
 from .crash_moments import CLOCK, OPEN_S, Kill, Moment, Start, Watch, draw, hit_by, is_over
 from .crash_report import Censored, Round, Totals
-from .web import Copy, Fate, Mix, Paper, Served, World, serve
+from .crash_world import world_of
+from .web import Served, World, serve
 from .web.world import COLUMNS
 
 EMAIL = "campaign@quire.example"
@@ -46,14 +44,8 @@ SETTLE_RUNS_MAX = 5
 """Runs after the last kill until no work that can be had waits for a gate or a backoff."""
 IN_HAND = 12
 """Works in hand at once: few, so that a list lasts for many kills."""
-SHARED_SHARE = 12
-"""One pair of works that lead to the same PDF, and one of two URLs with the same bytes, for so many works."""
-BROKEN_OFF: Fate = "reset_once"
-"""The fate of one of each pair: its first transfer breaks off, and the rest is asked for."""
 PROGRESS_KILLS = 25
 """Kills after which a line tells how far the campaign is."""
-CAMPAIGN_MIX = Mix(good=0.35, others=(("slow_drip", 0.2), ("chunked", 0.1), ("slow_start", 0.05)))
-"""70 % sound, half of it slowly; 12 % missing, 12 % HTML, 6 % truncated."""
 
 
 class Campaign:
@@ -336,42 +328,6 @@ def _listed(folder: Path, world: World, works: Sequence[str] | None, seed: int) 
         random.Random(seed).shuffle(rows)
         table.writerows(rows)
     return path
-
-
-def records_of(path: Path, works: int) -> list[dict[str, Any]]:
-    """So many Unpaywall records of a gzipped file, one a line."""
-    with gzip.open(path) as lines:
-        return [msgspec.json.decode(line) for line in islice(lines, works)]
-
-
-def world_of(records: Path | None, works: int, *, seed: int) -> World:
-    """A world with the campaign's mix of fates out of real records, or a demo world where there are none.
-
-    Some of its works share a URL or their bytes, so that duplicates and their ends are met.
-    """
-    shared = max(1, works // SHARED_SHARE)
-    if records is None:
-        world = World.demo(works - 2 * shared, seed=seed)
-    else:
-        world = World.from_unpaywall(records_of(records, works - 2 * shared), seed=seed, mix=CAMPAIGN_MIX)
-    for paper in papers_that_share(shared):
-        world.add(paper)
-    return world
-
-
-def papers_that_share(count: int) -> list[Paper]:
-    """So many papers whose PDF another has as well, by its URL or by its bytes, in pairs."""
-    papers = []
-    for n in range(0, count, 2):
-        at = f"https://shared.example/{n}.pdf"
-        papers += [
-            Paper(doi=f"10.5555/url.{n}.{one}", title=f"One address for two, part {n}", at=at) for one in "ab"
-        ]
-        papers += [
-            Paper(doi=f"10.5555/bytes.{n}.{fate}", content=f"bytes {n}", copies=(Copy(fate=fate),))
-            for fate in ("slow_drip", BROKEN_OFF)
-        ]
-    return papers
 
 
 def campaign(world: World, *, kills: int, seed: int, keep: Path | None = None) -> Totals:

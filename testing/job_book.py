@@ -93,6 +93,8 @@ class JobBook:
         """Take the next event of the log, if the rules allow it."""
         assert recorded.position == self.position + 1
         self.position += 1
+        if not recorded.stream.startswith(STREAM_PREFIX):
+            return
         job_id = recorded.stream.removeprefix(STREAM_PREFIX)
         event = recorded.event
         if isinstance(event, JobPlanned):

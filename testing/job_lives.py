@@ -65,6 +65,12 @@ LIVES: dict[str, Life] = {
     "not told": (*BOTH_WORK, ("die", FIRST, "placed", 3)),
     "deadly": DEADLY,
     "poison": (*DEADLY, ("die", FIRST, "killed")),
+    "poison unstarted": (
+        *ONE_WORKS,
+        ("hurry", FIRST, 1, "good", URLS[0], 4, True),
+        ("hurry", FIRST, 0, "good", URLS[1], 4, True),
+        *[("die", FIRST, "killed")] * 4,
+    ),
     "late": (*BOTH_WORK, ("sleep_or_wake", FIRST), ("pass_time", 130.0), ("sleep_or_wake", FIRST)),
     "parked": (
         *BOTH_WORK,
@@ -76,6 +82,14 @@ LIVES: dict[str, Life] = {
         *(("shut_a_gate", source, 100) for source in SOURCES),
         *BOTH_WORK,
         ("clock_jumps", -1),
+        ("pass_time", 130.0),
+    ),
+    "clock set back between runs": (
+        *(("shut_a_gate", source, 100) for source in SOURCES),
+        *BOTH_WORK,
+        *(("sleep_or_wake", who) for who in (FIRST, OTHER)),
+        ("clock_jumps", -1),
+        *(("die", who, "killed") for who in (FIRST, OTHER)),
         ("pass_time", 130.0),
     ),
     "clock set on": (*BOTH_WORK, ("clock_jumps", 1)),

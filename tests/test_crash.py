@@ -38,9 +38,10 @@ from quire.store.lmdb_store import LmdbStore
 from quire.store.objects import Objects
 from quire.testing import crash_moments
 from quire.testing.accounts import Account
-from quire.testing.crash import Campaign, world_of
+from quire.testing.crash import Campaign
 from quire.testing.crash_moments import TRIGGERS, Kill, Moment, Trigger, draw, is_hit
 from quire.testing.crash_report import SPREAD_KILLS_MIN, Censored, Round, Totals
+from quire.testing.crash_world import world_of
 from quire.testing.web import Copy, Ledger, Paper, Served, World, serve
 from quire.testing.web.exchange import Call
 

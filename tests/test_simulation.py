@@ -394,6 +394,19 @@ def test_a_rate_gate_that_is_not_read_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert "that its gate lets through" in str(lived(*at_arxiv(3), choices=patient).problems)
 
 
+def test_a_candidate_that_only_waits_outlives_a_page_that_is_gone() -> None:
+    """A landing page that answers 404 does not exhaust a work of which a copy was held back by its pace."""
+    papers = tuple(
+        Paper(
+            url=f"https://www.hazel-{n}.example/article/view/{n}",
+            copies=(Copy(source="landing_scrape_pdf", platform="ojs"),),
+        )
+        for n in range(2)
+    )
+    life = lived(*papers, choices=Choices(rate_wait_max_ms=0))
+    assert life.problems == []
+
+
 def test_a_breaker_gate_that_is_not_read_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bad weather sources are passed over for open breakers, and not where that gate is off."""
     life = lived(*plain(3), weather=STORM)

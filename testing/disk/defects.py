@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from ...actors import finalizer
 from ...errors import StoreFailedError
 from ...store import disk_faults, library, lmdb_environment, lmdb_store, objects
 from . import script
+
+SLOW_S = 0.1
+"""What a sync of a folder takes on a slow disk, in seconds: longer than a commit."""
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -123,6 +127,17 @@ def _told_before_durable(stack: ExitStack) -> None:
     stack.enter_context(patch.object(finalizer.Finalizer, "_confirm", told))
 
 
+def _slow_folders(stack: ExitStack) -> None:
+    """No defect of the program: a disk that takes its time to sync a folder of papers."""
+    real = objects.sync_folder
+
+    def slowly(folder: Path) -> None:
+        time.sleep(SLOW_S)
+        real(folder)
+
+    stack.enter_context(patch.object(objects, "sync_folder", slowly))
+
+
 def _swallowed(stack: ExitStack) -> None:
     """A commit that failed is called one that stands."""
     real = lmdb_store.LmdbStore.append
@@ -180,6 +195,7 @@ DEFECTS: dict[str, Callable[[ExitStack], None]] = {
     "early-ack": _early_ack,
     "finish-first": _finish_first,
     "told-before-durable": _told_before_durable,
+    "slow-folders": _slow_folders,
     "swallowed": _swallowed,
     "raw-errors": _raw_errors,
     "written-in-place": _partial_in_place,

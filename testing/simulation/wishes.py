@@ -27,6 +27,8 @@ from .disk import Log
 UNPAYWALL = "unpaywall_pdf"
 PASSED_OVER = ("offline", "breaker_open", "rate_wait")
 """Why a source waits for its turn, at no cost to anybody."""
+IN_TIME_MAX = 3
+"""Jobs up to which the pace of a host makes no wait that is longer than what a turn has left."""
 
 
 def disobeyed(
@@ -57,6 +59,7 @@ class _Reading:
         self._others = world.others()
         self._choices = choices
         self._runs = runs
+        self._jobs: set[str] = set()
         self._opened: dict[str, dict[str, Place]] = {}
         """Job → the copies that Unpaywall's turn has opened, with their places in the user's order."""
         self._ends: dict[str, dict[str, tuple[str, str]]] = {}
@@ -65,6 +68,7 @@ class _Reading:
     def tell(self, recorded: Recorded[Any]) -> None:
         """Take in the next event of a job."""
         job_id, event = recorded.stream[len(STREAM_PREFIX) :], recorded.event
+        self._jobs.add(job_id)
         for wrong in self._wrong(job_id, event, self._runs[recorded.run_id]):
             self.problems.append(f"job {job_id}, at {recorded.position}: {wrong}")
 
@@ -121,7 +125,8 @@ class _Reading:
         if event.outcome != "skipped" or event.reason not in PASSED_OVER:
             return None
         self.felt[f"passed_over_{event.reason}"] += 1
-        if event.reason == "rate_wait" and self._choices.rate_wait_max_ms >= PATIENT_MS:
+        patient = self._choices.rate_wait_max_ms >= PATIENT_MS and len(self._jobs) <= IN_TIME_MAX
+        if event.reason == "rate_wait" and patient:
             return f"{event.source} was passed over for a rate wait that its gate lets through"
         if event.reason == "breaker_open" and not event.attempt and not self._choices.breaker_gate:
             return f"{event.source} was passed over for an open breaker, and its gate is off"
