@@ -47,6 +47,16 @@ LIVES: dict[str, Life] = {
         ("hurry", FIRST, 0, "bad", URLS[0], 2, False),
         ("hurry", FIRST, 0, "good", URLS[0], 1, True),
     ),
+    "answer of the dead": (
+        *BOTH_WORK,
+        ("hurry", FIRST, 0, "bad", URLS[0], 2, False),
+        ("die", FIRST, "killed"),
+    ),
+    "turn of the dead": (
+        *BOTH_WORK,
+        ("hurry", FIRST, 0, "bad", URLS[0], 1, True),
+        ("die", FIRST, "killed"),
+    ),
     "refused bytes": (*BOTH_WORK, ("hurry", FIRST, 0, "bad", URLS[0], 4, False)),
     "lost bytes": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 4, False)),
     "broken stream": (*BOTH_WORK, ("hurry", FIRST, 0, "flaky", URLS[0], 3, False)),

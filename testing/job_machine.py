@@ -14,25 +14,16 @@ from typing import ClassVar, cast
 import msgspec
 from hypothesis import strategies as st
 
-from ..actors.job_in_hand import JobInHand
-from ..actors.messages import AdapterRestarted, Came, ChunkPlanned, Drain, Finalize, Idle, PlanChunk, TurnId
+from ..actors.messages import AdapterRestarted, Came, ChunkPlanned, Drain, Idle, PlanChunk, TurnId
 from ..actors.messages import Work as WorkOn
 from ..actors.outcome import Wanted
 from ..actors.runtime.ports import NANOSECONDS
 from ..actors.web.exchange import Web
 from ..config.loader import load
 from ..config.settings import Quire
-from ..events.facts import (
-    Artifact,
-    Event,
-    JobStateChanged,
-    LeaseReleased,
-    OperationCompleted,
-    OperationStarted,
-    RunStarted,
-)
-from ..events.job import State, stream_of
-from ..events.keys import job_key, op_key
+from ..events.facts import LeaseReleased, RunStarted
+from ..events.job import stream_of
+from ..events.keys import job_key
 from ..events.projections import EVERYTHING, PARKED_NS
 from ..events.record import Appended, Batch
 from ..events.work import Work
@@ -43,6 +34,7 @@ from .hand_scheduler import HandClock
 from .job_book import JobBook
 from .job_checks import check_holders, check_memory, check_tables
 from .job_entry import Entry
+from .job_halfway import HALFWAY, halfway
 from .job_lives import LIVES, SOURCES
 from .played import ANSWERS, URLS, PlayedGates, Shelf
 from .scripted import ScriptedMachine, initialize, invariant, rule
@@ -63,10 +55,9 @@ WHERE = st.sampled_from((URLS[0], *URLS))
 HOW = st.sampled_from(("good", "good", *ANSWERS))
 IN_A_ROW = st.sampled_from([3, 0, 2, 4, 8])
 """Answers one after the other about a job. Of good ones two open its URL, three stream it, four store it."""
-DEATHS = st.sampled_from(["killed", "placed", "stopped", "HEAD_DONE", "RESUME_OK", "FINALIZED"])
+DEATHS = st.sampled_from(["killed", "placed", "stopped", *HALFWAY])
 """By SIGKILL; when bytes had got their names and nobody had said so; because it is asked to end; and at a
 milestone that this version writes in one append with the next, and another may have written alone."""
-HALFWAY = ("HEAD_DONE", "RESUME_OK", "FINALIZED")
 
 
 @cache
@@ -247,7 +238,9 @@ class JobMachine(ScriptedMachine):
             for asked in gone.finalizer.asked.values():
                 self.met["died with an object placed"] += self.shelf.place(asked)
         elif how in HALFWAY:
-            self._write_halfway(gone, how)
+            batch = halfway(gone, how)
+            if batch is not None:
+                self.met[f"died at {how}"] += isinstance(self.store.append([batch])[0], Appended)
         elif how == "stopped" and not gone.asleep:
             gone.stop()
         gone.alive = False
@@ -321,23 +314,6 @@ class JobMachine(ScriptedMachine):
         worker.sources.lost(source)
         worker.directory.resolver.tell(AdapterRestarted(source))
         worker.run()
-
-    def _write_halfway(self, worker: Worker, milestone: str) -> None:
-        """Write a milestone of one job alone."""
-        job = next((job for job in worker.jobs.values() if not job.letting_go), None)
-        events = self._halfway(worker, job, milestone) if job is not None and not worker.asleep else []
-        if job is not None and events:
-            batch: Batch[Event] = Batch(stream_of(job.job_id), tuple(events), epoch=job.epoch)
-            self.met[f"died at {milestone}"] += isinstance(self.store.append([batch])[0], Appended)
-
-    def _halfway(self, worker: Worker, job: JobInHand, milestone: str) -> list[Event]:
-        asked = worker.finalizer.asked.get(job.job_id)
-        if milestone == "FINALIZED" and job.state is State.STREAMING:
-            return _finalized(asked) if asked is not None and self.shelf.place(asked) else []
-        if milestone == "FINALIZED" or job.state is not State.LEASED:
-            return []
-        resumes = [JobStateChanged(State.HEAD_DONE, State.RESUME_OK)] if milestone == "RESUME_OK" else []
-        return [JobStateChanged(job.state, State.HEAD_DONE), *resumes]
 
     @rule(pick=PICK, back=st.integers(1, 3))
     def come_late(self, pick: int, back: int) -> None:
@@ -419,14 +395,3 @@ class JobMachine(ScriptedMachine):
     def release(self) -> None:
         """Forget the workers."""
         self.store.close()
-
-
-def _finalized(asked: Finalize) -> list[Event]:
-    """What stands in the log when bytes have their name and are not yet indexed."""
-    about = {"sha256": asked.sha256}
-    artifact = Artifact(asked.sha256, asked.bytes, SOURCES[0], URLS[0])
-    return [
-        OperationCompleted(op_key("FINALIZE", asked.job_id, **about), "FINALIZE", "OK", {"proof": "opens"}),
-        JobStateChanged(State.STREAMING, State.FINALIZED, "", artifact),
-        OperationStarted(op_key("INDEX", asked.job_id, **about), "INDEX", dict(about)),
-    ]

@@ -66,7 +66,7 @@ class Worker:
         """What ended its actors for good."""
         self._store, self._clock, self._settings = store, clock, settings
         self._is_alive, self._watch, self._report = is_alive, watch, report
-        self._shelf, self._web = shelf, web
+        self.shelf, self._web = shelf, web
         self._names = sources
         self.sources = PlayedSources(self.directory, shelf)
         self.finalizer = PlayedFinalizer(self.directory, shelf)
@@ -99,7 +99,7 @@ class Worker:
             settings=self._settings,
             finders=finders_of(self._names),
             web=self._web,
-            holdings=Holdings(self._store, cast(Objects, self._shelf)),
+            holdings=Holdings(self._store, cast(Objects, self.shelf)),
             clock=self._clock,
             scheduler=self.scheduler,
             slots=MemorySlots(),
@@ -126,7 +126,7 @@ class Worker:
         self.directory.adapters.update(dict.fromkeys(self._names, sources))
         self.directory.finalizer = start("finalizer", self.finalizer)
         self.directory.resolver = start("resolver", self.resolver)
-        objects = cast(Objects, self._shelf)
+        objects = cast(Objects, self.shelf)
         self.directory.reconciler = start("reconciler", Reconciler(directory=self.directory, objects=objects))
         self.directory.leases = start("leases", self.leases)
         planner = Planner(

@@ -52,8 +52,9 @@ from quire.testing import strategies
 from quire.testing.hand_scheduler import HandClock
 from quire.testing.job_effects import RULES
 from quire.testing.job_entry import WAYS
+from quire.testing.job_halfway import HALFWAY
 from quire.testing.job_lives import LIVES
-from quire.testing.job_machine import HALFWAY, JobMachine
+from quire.testing.job_machine import JobMachine
 from quire.testing.played import Shelf
 from quire.testing.runtime_machine import RuntimeMachine
 from quire.testing.scripted import PROFILE, Imports, budget, script_in, source_of
@@ -270,7 +271,7 @@ def memoised_result_redone(patch: pytest.MonkeyPatch) -> None:
 
 
 def answers_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(job_in_hand, "_answered", lambda ops: {})
+    patch.setattr(job_in_hand, "_answered", lambda ops, job_id: {})
 
 
 def leases_expire_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
@@ -478,6 +479,7 @@ def test_a_planted_defect_is_found(machine: Any, defect: Any, monkeypatch: pytes
 
     with pytest.raises(Exception) as found:
         run()
+    assert "TypeError" not in str(found.value), "the defect does not fit the code any more"
     assert f"state = {machine.__name__}()" in script_in(found.value)
 
 
