@@ -226,7 +226,8 @@ class LeaseManager(Actor):
             for job_id, row in self._row(key):
                 # The walk takes minutes: another worker may have taken the job up since its entry was read.
                 held_back = row.lease is None and row.not_before_ns >= PARKED_NS
-                if held_back and inside_rollout(rollout, job_id) and not (row.reason == "offline" and offline):
+                still = offline and row.reason == "offline"
+                if held_back and not still and inside_rollout(rollout, job_id):
                     yield job_id, row
 
     def _entries(self, index: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -323,7 +323,7 @@ class Turns:
                 self._end_turn(job, turn, Miss("error", "adapter_restarted"), [])
 
     def turn_ended(self, message: TurnEnded) -> None:
-        """The adapter ended the turn; what its other candidates met still counts, as a gate that will open."""
+        """The adapter ended the turn; what its other candidates met still counts: a gate that opens."""
         known = self.of(message.turn)
         if known is None:
             return

@@ -105,6 +105,8 @@ class Environment:
                 with self.env.begin(write=True) as txn:
                     return {name: self._database(name, txn, create=True) for name in names}
             except lmdb.NotFoundError as error:
+                if not self.env.stat()["entries"]:  # made, and not written yet by the one who made it
+                    raise UsageError(f"the log at {self.path} is being made just now: ask again") from None
                 raise DamagedError(f"the log at {self.path} lacks a part of itself ({error})") from None
 
     def _there(self, names: list[bytes]) -> dict[bytes, Any]:

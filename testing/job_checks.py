@@ -11,6 +11,9 @@ from .job_book import JobBook
 from .job_entry import Entry
 from .worker import Worker
 
+LATE_WORDS_MAX = 2
+"""Appends about one job under one epoch that are refused: the resolver's, and the lease manager's renewal."""
+
 
 def check_holders(book: JobBook, workers: Sequence[Worker]) -> None:
     """At most one of those who think that they hold a job is right, and the log says who."""
@@ -35,6 +38,13 @@ def check_memory(book: JobBook, workers: Sequence[Worker]) -> None:
             assert entry.over() <= set(job.machine.ended_by), f"{job} knows not of {entry.over()}"
             before = {name for name in entry.answered() if entry.ops[name].epoch < job.epoch}
             assert before <= set(job.answered), f"{job} knows not of the answers {before}"
+
+
+def check_late_words(workers: Sequence[Worker]) -> None:
+    """Who was told that its lease is over says no more than what was under way then."""
+    for worker in workers:
+        often = {name: count for name, count in worker.late_words.counts.items() if count > LATE_WORDS_MAX}
+        assert not often, f"{worker.name} was refused, and goes on about {often}"
 
 
 def check_tables(store: EventStore, book: JobBook, lists: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ from ..store.interface import EventStore
 from ..store.memory_store import MemoryStore
 from .hand_scheduler import HandClock
 from .job_book import JobBook
-from .job_checks import check_holders, check_memory, check_tables
+from .job_checks import check_holders, check_late_words, check_memory, check_tables
 from .job_entry import Entry
 from .job_halfway import HALFWAY, halfway
 from .job_lives import LIVES, SOURCES
@@ -338,6 +338,7 @@ class JobMachine(ScriptedMachine):
         assert not fatal, f"actors ended for good: {fatal}"
         check_holders(self.book, self.workers)
         check_memory(self.book, self.workers)
+        check_late_words(self.workers)
         if self.book.position != before or not self.steps:
             check_tables(self.store, self.book, LISTS)
 

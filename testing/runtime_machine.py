@@ -18,7 +18,7 @@ from ..actors.runtime.address import Address, DeadLetter
 from ..actors.runtime.journal import Append, Journal, Journaled
 from ..actors.runtime.mailbox import MailboxFullError
 from ..actors.runtime.ports import NANOSECONDS
-from ..actors.runtime.system import NEVER, RestartPolicy, System
+from ..actors.runtime.system import RestartPolicy, System
 from ..events.record import Appended
 from ..store.interface import EventStore
 from ..store.memory_store import MemoryStore
@@ -69,7 +69,7 @@ class RuntimeMachine(ScriptedMachine):
     def _start_journal(self) -> None:
         store = cast(EventStore, self.store)
         self.office.journal = self.system.start(
-            "journal", lambda: Journal(store, batches_max=self.batches_max), policy=NEVER
+            "journal", lambda: Journal(store, batches_max=self.batches_max), policy=self.policy
         )
 
     def _start(self, name: str) -> None:
@@ -160,6 +160,11 @@ class RuntimeMachine(ScriptedMachine):
         """The next append fails: the journal ends, and nobody is told that anything is durable."""
         self.store.next = trouble
 
+    def _check_the_journal(self) -> None:
+        """A journal whose store failed is not replaced, whatever the policy says: its owner is told."""
+        restarts = self.system.statistics()["journal"].restarts
+        assert not restarts, f"the journal was replaced {restarts} times over a store that failed"
+
     @precondition(lambda self: self.office.journal.state == "failed")
     @rule()
     def reopen(self) -> None:
@@ -177,6 +182,7 @@ class RuntimeMachine(ScriptedMachine):
             self._check_acknowledged_is_durable(name)
             self._check_restarts(name)
         self._check_the_log()
+        self._check_the_journal()
         self._check_asked()
 
     def _keep_books(self) -> None:

@@ -6,7 +6,8 @@ decided by the test.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ..actors.directory import Directory
@@ -23,6 +24,7 @@ from ..actors.runtime.system import NEVER, System
 from ..actors.web.exchange import Web
 from ..actors.web.slots import MemorySlots
 from ..config.settings import Quire
+from ..events.record import AppendResult, Batch, Fenced
 from ..store.interface import EventStore
 from ..store.library import Library
 from ..store.objects import Objects
@@ -31,6 +33,25 @@ from .played import PlayedFinalizer, PlayedSources, Shelf, finders_of
 
 STOP_S = 1.0
 """Time that its actors get to stop, in seconds; nothing is waited for here."""
+
+
+class LateWords:
+    """The store as a worker's journal sees it; it counts how often that worker was told that it is late."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self.counts: Counter[tuple[str, int | None]] = Counter()
+        """Stream and epoch → appends that held refused words about it."""
+
+    def __repr__(self) -> str:
+        return f"<LateWords {self.counts.total()}>"
+
+    def append(self, batches: Sequence[Batch[Any]]) -> list[AppendResult]:
+        """As ``EventStore.append``."""
+        results = self._store.append(batches)
+        late = (b for b, result in zip(batches, results, strict=True) if isinstance(result, Fenced))
+        self.counts.update({(batch.stream, batch.epoch) for batch in late})
+        return results
 
 
 class Worker:
@@ -65,6 +86,7 @@ class Worker:
         self.fatal: list[str] = []
         """What ended its actors for good."""
         self._store, self._clock, self._settings = store, clock, settings
+        self.late_words = LateWords(store)
         self._is_alive, self._watch, self._report = is_alive, watch, report
         self.shelf, self._web = shelf, web
         self._names = sources
@@ -121,7 +143,7 @@ class Worker:
         def start(name: str, actor: Actor) -> Any:
             return self.system.start(name, lambda: actor, policy=NEVER)
 
-        self.directory.journal = start("journal", Journal(self._store, batches_max=64))
+        self.directory.journal = start("journal", Journal(cast(EventStore, self.late_words), batches_max=64))
         sources = start("sources", self.sources)
         self.directory.adapters.update(dict.fromkeys(self._names, sources))
         self.directory.finalizer = start("finalizer", self.finalizer)

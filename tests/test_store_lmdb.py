@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 
 from quire.errors import (
@@ -24,6 +25,8 @@ from quire.errors import (
 )
 from quire.events.record import Appended, Batch
 from quire.store.audit import audit
+from quire.store.lmdb_birth import create
+from quire.store.lmdb_layout import COMMITS, TABLES_MAX
 from quire.store.lmdb_store import LmdbStore
 from quire.testing.store_contract import ACCOUNTS, BANK, Deposited, StepClock, deposit
 
@@ -385,6 +388,22 @@ def test_not_a_log(tmp_path: Path) -> None:
     (tmp_path / "events" / "data.mdb").write_bytes(b"x" * 16_384)
     with pytest.raises(DamagedError):
         opened(tmp_path)
+
+
+def test_a_log_that_is_being_made_is_not_called_damaged(tmp_path: Path) -> None:
+    """Who comes to read before the first write is told to ask again; a log without its commits is damaged."""
+    folder = tmp_path / "events"
+    folder.mkdir()
+    create(folder, map_size=MAP_SIZE)
+    with pytest.raises(UsageError, match="being made"):
+        opened(tmp_path, readonly=True)
+    opened(tmp_path).close()
+    env = lmdb.open(str(folder), max_dbs=TABLES_MAX)
+    with env.begin(write=True) as txn:
+        txn.drop(env.open_db(COMMITS, txn))
+    env.close()
+    with pytest.raises(DamagedError, match="lacks a part"):
+        opened(tmp_path, readonly=True)
 
 
 def test_readonly(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def _told_before_durable(stack: ExitStack) -> None:
 
 def _slow_folders(stack: ExitStack) -> None:
     """No defect of the program: a disk that takes its time to sync a folder of papers."""
-    real = objects.sync_folder
+    real = disk_faults.sync_folder
 
     def slowly(folder: Path) -> None:
         time.sleep(SLOW_S)
