@@ -37,7 +37,7 @@ campaign: $(MARK)
 	$(BIN)/python -m quire.testing.disk full
 	$(BIN)/python -m quire.testing.fencing --rounds 1000
 	$(BIN)/python -m quire.testing.records --mix hard
-	$(BIN)/python -m quire.testing.crash --kills 10000 --works 400
+	$(BIN)/python -m quire.testing.crash --kills 10000 --works 400 --json
 
 fuzz: $(MARK)
 	$(BIN)/python -m quire.testing.fuzz --bodies 20000 --keep fuzz-kept

@@ -16,7 +16,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from quire.events.fallback import Finish
 from quire.store.lmdb_store import LmdbStore
-from quire.testing.disk import powerloss, session, syscalls
+from quire.testing.disk import powerloss, session, session_script, syscalls
 from quire.testing.disk.shim import Order
 from quire.testing.disk.simulated_disk import Chosen, Honoured, SimulatedDisk
 from quire.testing.disk.syscalls import Trial
@@ -27,6 +27,7 @@ from quire.testing.runtime_machine import RuntimeMachine
 from quire.testing.simulation.life import live
 from quire.testing.store_contract import EventStoreContract
 from quire.testing.store_machine import LmdbStoreMachine, StoreMachine
+from quire.testing.web import serve
 
 sys.path.insert(0, str(Path(__file__).parent))
 import faulty_disk
@@ -56,7 +57,7 @@ def few(examples: int) -> settings:
 
 
 class FallbackLaws(AnyInterleaving):
-    """The machine of ``fallback(job)``, with two laws more: late turns end, what may pass goes again."""
+    """The machine of ``fallback(job)``, with three laws more: wins and late turns end, others go on."""
 
     streamed = False
 
@@ -65,6 +66,10 @@ class FallbackLaws(AnyInterleaving):
         self.streamed = self.streamed or self.streaming if hasattr(self, "machine") else False
         if hasattr(self, "machine") and not self.streamed and not self.won:  # a stream moves the deadlines
             assert all(cancelled or deadline > self.now for _, cancelled, deadline in self.flight.values())
+
+    @invariant()
+    def a_win_is_the_end(self):
+        assert not getattr(self, "won", False) or self.machine.over
 
     @precondition(lambda self: self.streaming or self.won)
     @rule()
@@ -137,6 +142,16 @@ def test_syscalls(runs, folder):
 def test_session_syscalls(runs, folder):
     """The same in a whole session, at a few of its calls."""
     assert session.campaign(runs, folder, seed=3, count=6).violations == []
+
+
+@needs_shim
+def test_rotten_parts(runs, folder):
+    """A disk that keeps another bit of a part than it was given: no such bytes come into the library."""
+    with serve(session_script.world(3)) as served:
+        trial = session.SessionTrial(runs, folder, served, seed=3)
+        ran = trial.run(Order(), defect="rotten-parts")
+        assert not ran.promised.objects
+        assert list(trial.judged(ran)) == []
 
 
 @needs_shim

@@ -138,6 +138,19 @@ def _slow_folders(stack: ExitStack) -> None:
     stack.enter_context(patch.object(objects, "sync_folder", slowly))
 
 
+def _rotten_parts(stack: ExitStack) -> None:
+    """No defect of the program: a disk that keeps another bit of each write of a part, and says nothing."""
+    real = objects.Part.write
+
+    def written(self: objects.Part, chunk: bytes) -> None:
+        real(self, chunk)
+        with self.path.open("r+b") as file:
+            file.seek(self.length - 1)
+            file.write(bytes([chunk[-1] ^ 1]))
+
+    stack.enter_context(patch.object(objects.Part, "write", written))
+
+
 def _swallowed(stack: ExitStack) -> None:
     """A commit that failed is called one that stands."""
     real = lmdb_store.LmdbStore.append
@@ -196,6 +209,7 @@ DEFECTS: dict[str, Callable[[ExitStack], None]] = {
     "finish-first": _finish_first,
     "told-before-durable": _told_before_durable,
     "slow-folders": _slow_folders,
+    "rotten-parts": _rotten_parts,
     "swallowed": _swallowed,
     "raw-errors": _raw_errors,
     "written-in-place": _partial_in_place,

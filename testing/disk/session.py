@@ -40,13 +40,14 @@ class SessionTrial:
     def __repr__(self) -> str:
         return f"<SessionTrial of seed {self._seed} in {self._folder}>"
 
-    def run(self, order: Order) -> Ran:
-        """Run a session on an empty disk, under an order."""
+    def run(self, order: Order, *, defect: str = "") -> Ran:
+        """Run a session on an empty disk, under an order; ``defect`` is put into this one alone."""
         disk = self._folder / "disk"
         shutil.rmtree(disk, ignore_errors=True)
         disk.mkdir()
         record = str(self._folder / "record")
-        return self._runs.run(Asked(str(disk), record, order, seed=self._seed, web=self._served.url))
+        asked = Asked(str(disk), record, order, seed=self._seed, web=self._served.url, defect=defect)
+        return self._runs.run(asked)
 
     def judged(self, ran: Ran) -> Iterator[str]:
         """What is wrong with a session, and with the library that it left."""

@@ -68,7 +68,7 @@ KIT: dict[str, str] = {
     "deadline_ignored": "fallback_machine",
     # The finalizer.
     "told_before_durable": "power_loss_of_a_session",
-    "changed_part_placed": "simulation",
+    "changed_part_placed": "rotten_parts",
 }
 """Defect → the checks that are tried, in that order, without their ``test_``."""
 
