@@ -138,7 +138,7 @@ def test_the_table_of_commands_is_that_of_the_parser() -> None:
 
 def test_every_flag_that_a_page_mentions_exists() -> None:
     """Flags in running text are flags of some command, or of the test kit's own."""
-    kit = {"--kills", "--works", "--records", "--keep", "--seed", "--inputs"}
+    kit = {"--kills", "--works", "--records", "--keep", "--seed", "--inputs", "--kit"}
     every = flags(build_parser()) | kit
     for page in DOCS:
         mentioned = set(re.findall(r"(?<![\w-])(--[a-z][\w-]+)", page.read_text()))
