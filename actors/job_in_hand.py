@@ -110,6 +110,10 @@ class Answered:
     """Who answered, after redirects; of a dead owner's answer the host alone."""
 
 
+ROBOTS = "robots_disallowed"
+"""The reason of what robots.txt forbids; it holds for sources that heed it."""
+
+
 def dressed(candidate: Candidate) -> bool:
     """Whether a candidate comes with the referer or cookies of the page that named it."""
     return bool(candidate.referer or candidate.cookies)
@@ -411,7 +415,7 @@ def _answered(ops: ledger.Ops[OpKind], job_id: str) -> dict[str, Answered]:
     papers = {
         answer_id(job_id, str(op.about["url"]), generation=int(op.about["generation"])): misses[op_id]
         for op_id, op in ledger.of_kind(ops, "HEAD")
-        if op_id in misses and paper_at_arxiv(str(op.about["url"]))
+        if op_id in misses and misses[op_id].reason != ROBOTS and paper_at_arxiv(str(op.about["url"]))
     }
     return {**papers, **misses, **_refusals(ops, bad)}
 

@@ -1,11 +1,11 @@
-"""Which jobs a list named before: an exact memory of many keys in few bytes."""
+"""Which jobs a list named before: a memory of many keys in few bytes, by 64 bits of each."""
 
 from __future__ import annotations
 
 from array import array
 
 KEYS_MAX = 4_000_000
-"""Keys that are remembered, 64 MiB of them at most; a later one counts as new."""
+"""Keys that are remembered, in 64 MiB at most (twice while it grows); a later one counts as new."""
 _SLOTS_FIRST = 1 << 10
 
 

@@ -15,6 +15,7 @@ from .desk import Desk
 from .finalizing import Finalizing
 from .job_in_hand import (
     OUR_DISK,
+    ROBOTS,
     Answered,
     JobInHand,
     Miss,
@@ -244,8 +245,10 @@ class Turns:
             if kind == "HEAD" and code == "NON_RETRYABLE" and turn.candidate is not None:
                 answer = Answered(op_id, message.reason, message.status, dressed(turn.candidate), message.url)
                 job.answered[op_id] = answer
-                # Where a redirect ended, others may lead by its own name; it has answered them as well.
-                for url in (turn.candidate.url, message.url):
+                # Where a redirect ended, others may lead by its own name; it has answered them as well. What
+                # robots.txt forbids the one source, another may ask for.
+                named = () if message.reason == ROBOTS else (turn.candidate.url, message.url)
+                for url in named:
                     by_name = self._answer_id(job, url)
                     if by_name not in job.answered or answer.dressed:
                         job.answered[by_name] = answer

@@ -50,8 +50,9 @@ def audit(args: argparse.Namespace) -> int:
 
 def _unreadable(args: argparse.Namespace) -> Report | None:
     """What is wrong with a log that would end this process if it were read; None where it can be read."""
-    library = Library.open_existing(Path(settings_of(args).settings.library))
-    wrong, position = probe(library.events)
+    settings = settings_of(args).settings
+    library = Library.open_existing(Path(settings.library))
+    wrong, position = probe(library.events, map_size=settings.store.map_size)
     if not wrong:
         return None
     report = Report()
@@ -136,8 +137,9 @@ def _advice(report: Report) -> str:
     """What to do next. A paper is to be had again; a log is not."""
     if report.ok:
         return "all is as it was written"
-    papers = sum(found.path != "" and found.kind in PAPER_DAMAGE for found in report.problems)
-    if papers < len(report.problems):
+    told = [found for found in report.problems if found.kind != "more"]  # the log's own come first
+    papers = sum(found.path != "" and found.kind in PAPER_DAMAGE for found in told)
+    if papers < len(told):
         return "the library is damaged; keep it as it is"
     return (
         f"the log is whole, {output.many(papers, 'paper')} gone or damaged; to download what is lost again: "

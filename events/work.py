@@ -38,7 +38,7 @@ _URL = re.compile(r"^https?://[^\s/]\S*$", re.IGNORECASE)
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 """DOIs fold ASCII letters alone (DOI Handbook, 3.4.4): é and É are two names."""
 _AFTER = ".,;:'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"
-"""What a sentence leaves behind a DOI: none ends so."""
+"""What a sentence leaves behind a DOI. The syntax of DOIs allows such an end; none is known to us."""
 _BRACKETS = {")": "(", "]": "[", "}": "{", ">": "<"}
 _TRACKING = re.compile(
     r"\?(?:(?:utm_\w+|fbclid|gclid|dclid|msclkid|yclid|igshid|mc_[ce]id|_hs\w+)=[^&#]*(?:&|$))+$",

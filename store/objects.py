@@ -34,7 +34,7 @@ OBJECT_DAMAGED = "object_damaged"
 """The reason code of bytes that the log says are held, and that are not: gone, or not those of their name."""
 Damage = Literal["", "missing", "size", "hash", "unreadable"]
 """What is wrong with an object, as the audit names it; ``""`` of one that is whole."""
-_OF_THE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_OF_THE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 """Errors of a read that say nothing of the file."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOB = re.compile(r"[0-9a-f]{8,64}")
@@ -325,7 +325,7 @@ class Objects:
         One that cannot be read is as good as lost: whoever has its bytes may put them in its place.
 
         Raises:
-            StoreFailedError: it was not even tried; this process has no room for another open file.
+            StoreFailedError: it was not even tried: no room for another open file, or no right to read it.
         """
         try:
             found = self.size(sha256)

@@ -146,7 +146,7 @@ class Specimen:
         As the command does it: what would end the process is read by another one first.
         """
         report = Report()
-        wrong, position = probe(self.data.parent)
+        wrong, position = probe(self.data.parent, map_size=MAP_SIZE)
         if wrong:
             report.problem("unreadable", wrong, position=position)
             return report, False
