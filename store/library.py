@@ -156,7 +156,7 @@ class Library:
         if paper is not None:
             raise DamagedError(
                 f"the log is gone while papers are there: {log} is missing, {paper} is there; "
-                "put events/ back from a backup, or name a new library; a backup that was cut off is made anew"
+                "put events/ back from a backup, or name a new library; a cut off backup is made anew"
             )
 
     def claim_worker(self, worker: str) -> WorkerLock:
