@@ -48,7 +48,7 @@ from quire.testing.web.exchange import Call
 RECORDS = (
     Path(__file__).resolve().parents[1].parent / "shared" / "data" / "api" / "unpaywall_records.jsonl.gz"
 )
-KILLS = int(os.environ.get("CAMPAIGN_KILLS", "10"))
+KILLS = int(os.environ.get("CAMPAIGN_KILLS", "6"))
 WORKS = 15 * KILLS
 LIST = "5" * 16
 

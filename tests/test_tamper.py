@@ -25,7 +25,7 @@ from quire.testing.tamper.campaign import missed
 sys.path.insert(0, str(Path(__file__).parent))
 from command import quire
 
-TAMPERS = 150
+TAMPERS = 90
 CHANGES = 4
 """Of one kind, of which a blind audit must miss one."""
 
