@@ -28,7 +28,9 @@ UNPAYWALL = "unpaywall_pdf"
 PASSED_OVER = ("offline", "breaker_open", "rate_wait")
 """Why a source waits for its turn, at no cost to anybody."""
 IN_TIME_MAX = 3
-"""Jobs up to which the pace of a host makes no wait that is longer than what a turn has left."""
+"""Jobs up to which arXiv's pace makes no wait that is longer than what a turn has left."""
+ARXIV = "arxiv_pdf"
+"""The one source whose pace is known here; another's may lead to a host whose robots.txt asks for longer."""
 
 
 def disobeyed(
@@ -126,7 +128,7 @@ class _Reading:
             return None
         self.felt[f"passed_over_{event.reason}"] += 1
         patient = self._choices.rate_wait_max_ms >= PATIENT_MS and len(self._jobs) <= IN_TIME_MAX
-        if event.reason == "rate_wait" and patient:
+        if event.reason == "rate_wait" and patient and event.source == ARXIV:
             return f"{event.source} was passed over for a rate wait that its gate lets through"
         if event.reason == "breaker_open" and not event.attempt and not self._choices.breaker_gate:
             return f"{event.source} was passed over for an open breaker, and its gate is off"
