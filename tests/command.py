@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -158,10 +159,14 @@ def rehearsed(
 def started(
     *words: object, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[str]]:
-    """A command that runs beside the test, and not beyond it."""
+    """A command that runs beside the test, and not beyond it.
+
+    It hears Ctrl-C also where the tests themselves were started in the background, which ignores it.
+    """
     process = subprocess.Popen(
         command(*words), env=clean(env), cwd=Path(__file__).parent,
         stdout=subprocess.PIPE, stderr=stderr, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )  # fmt: skip
     try:
         yield process
