@@ -144,13 +144,16 @@ class _Walk:
                 self._wrong("unreadable", str(error), after + 1)
                 return
             for commit in commits:
+                if commit[0] <= after:  # a damaged tree may lead back, again and again
+                    self._wrong("unreadable", f"behind {after} comes the commit at {commit[0]}", after + 1)
+                    return
+                after = commit[0]
                 if head is not None and commit[0] > head.position:
                     self._beyond(store, commit[0])
                     return
                 self._commit(commit)
             if not commits:
                 return
-            after = commits[-1][0]
 
     def _beyond(self, store: AuditedStore, position: int) -> None:
         """A commit behind the head is a living writer's, if by now the head has moved past it."""

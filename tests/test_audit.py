@@ -80,6 +80,16 @@ def test_each_flipped_byte(store: MemoryStore, index: int) -> None:
         assert kinds(audit(tampered, BANK))[0] == ("chain", position)
 
 
+def test_a_tree_that_leads_back(store: MemoryStore) -> None:
+    """Damage may make the log's tree lead back to what was read: the audit ends, and names the place."""
+
+    class Turning(Tampered):
+        def commits(self, after: int = 0) -> list[Commit]:
+            return self.kept
+
+    assert ("unreadable", 6) in kinds(audit(Turning(store), BANK))
+
+
 def test_lost_commit(store: MemoryStore) -> None:
     """A commit that is missing is a gap, at the one after it."""
     tampered = Tampered(store)

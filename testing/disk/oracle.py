@@ -107,7 +107,8 @@ def _wrong(
             yield f"wrong: job {job_id[:12]} has no work, or another's bytes"
     for job_id in sorted(due):
         if job_id not in rows or not rows[job_id].home:
-            yield f"incomplete: job {job_id[:12]} is not home"
+            how = f"{rows[job_id].state}, {rows[job_id].reason}" if job_id in rows else "not planned"
+            yield f"incomplete: job {job_id[:12]} is not home: {how}"
 
 
 def expected_of(tables: Any) -> Iterator[Expected]:
