@@ -12,8 +12,7 @@ from ..events.job import JobRow
 from ..events.keys import job_key
 from ..events.projections import JOBS, job_row_key
 from ..events.work import Work, parse_work
-from ..store.objects import Objects
-from .outcome import Outcome, Wanted
+from .outcome import Outcome, Wanted, outcome_of
 from .session import Session
 
 LOOKUP_ROWS = 500
@@ -67,27 +66,7 @@ def _ended(session: Session, jobs: list[str], given: set[str]) -> Iterator[Outco
         rows: list[JobRow | None] = session.store.rows(JOBS, [job_row_key(job_id) for job_id in page])
         for job_id, row in zip(page, rows, strict=True):
             if row is not None and row.finished:
-                yield _outcome_of(job_id, row)
-
-
-def _outcome_of(job_id: str, row: JobRow) -> Outcome:
-    held = row.artifact if row.home else None
-    return Outcome(
-        job_id=job_id,
-        work_id=row.work_id,
-        work=row.work,
-        label=row.label,
-        state=row.state,
-        generation=row.generation,
-        reason=row.reason,
-        source=held.source if held else "",
-        pdf_url=held.pdf_url if held else "",
-        sha256=held.sha256 if held else "",
-        path=Objects.relative_path(held.sha256) if held else "",
-        bytes=held.bytes if held else 0,
-        attempts=row.attempts,
-        title_check=held.title_check if held else "",
-    )
+                yield outcome_of(job_id, row)
 
 
 def _several(works: Iterable[str | Work]) -> Iterable[str | Work]:

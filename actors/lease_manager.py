@@ -33,7 +33,7 @@ from ..store.library import Library
 from .directory import Directory
 from .holdings import inside_rollout
 from .messages import Came, Drain, Idle, LetGo, Lost, Taken, Work
-from .outcome import Outcome
+from .outcome import Outcome, outcome_of
 from .runtime.actor import Actor
 from .runtime.journal import Append, Journaled
 from .runtime.ports import NANOSECONDS, Clock, Scheduler
@@ -377,18 +377,4 @@ class LeaseManager(Actor):
 
 
 def _poisoned(job_id: str, row: JobRow) -> Outcome:
-    return Outcome(
-        job_id=job_id,
-        work_id=row.work_id,
-        work=row.work,
-        label=row.label,
-        state=State.FAILED,
-        generation=row.generation,
-        reason=POISON,
-        source="",
-        pdf_url="",
-        sha256="",
-        path="",
-        bytes=0,
-        attempts=row.attempts,
-    )
+    return msgspec.structs.replace(outcome_of(job_id, row), state=State.FAILED, reason=POISON)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from ..events.job import JobRow
 from ..events.work import Work
+from ..store.objects import Objects
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -64,3 +66,24 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def ok(self) -> bool:
         """Whether the PDF is on disk."""
         return self.state != "FAILED"
+
+
+def outcome_of(job_id: str, row: JobRow) -> Outcome:
+    """A job's outcome as the log has it."""
+    held = row.artifact if row.home else None
+    return Outcome(
+        job_id=job_id,
+        work_id=row.work_id,
+        work=row.work,
+        label=row.label,
+        state=row.state,
+        generation=row.generation,
+        reason=row.reason,
+        source=held.source if held else "",
+        pdf_url=held.pdf_url if held else "",
+        sha256=held.sha256 if held else "",
+        path=Objects.relative_path(held.sha256) if held else "",
+        bytes=held.bytes if held else 0,
+        attempts=row.attempts,
+        title_check=held.title_check if held else "",
+    )

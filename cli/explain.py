@@ -16,8 +16,9 @@ from ..events.job import JobRow, State, stream_of
 from ..events.projections import JOBS, job_row_key
 from ..events.record import Recorded
 from ..store.interface import EventStore
+from ..store.objects import Objects
 from . import output
-from .library import as_line, find_job, object_path, opened
+from .library import as_line, find_job, opened
 from .rests import BREAKER, by_hand, retold
 from .story import Note, Story, Turn
 from .words import STATES, TITLE_CHECKS, in_words, outlook_of, until, words_for
@@ -149,4 +150,4 @@ def _held(row: JobRow) -> str:
     if row.artifact is None:
         return ""
     size, source = output.human_bytes(row.artifact.bytes), row.artifact.source or "what was held"
-    return f"{size} from {source}, at {object_path(row.artifact.sha256)}"
+    return f"{size} from {source}, at {Objects.relative_path(row.artifact.sha256)}"

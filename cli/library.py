@@ -29,6 +29,7 @@ from ..store.domain import QUIRE
 from ..store.interface import READ_LIMIT, EventStore
 from ..store.library import Library
 from ..store.lmdb_store import LmdbStore
+from ..store.objects import Objects
 from .config import settings_of
 
 PREFIX_DIGITS_MIN = 6
@@ -110,11 +111,6 @@ def under(counts: dict[str, int], kind: str) -> dict[str, int]:
     return {name[len(kind) + 1 :]: n for name, n in counts.items() if name.startswith(kind + ":")}
 
 
-def object_path(sha256: str) -> str:
-    """Where the PDF of a hash is, relative to the library."""
-    return f"objects/{sha256[:2]}/{sha256}.pdf"
-
-
 def as_line(job_id: str, row: JobRow) -> dict[str, Any]:
     """A job as ``quire list --json`` gives it; the names are a promise to scripts."""
     held = row.artifact if row.home else None
@@ -133,7 +129,7 @@ def as_line(job_id: str, row: JobRow) -> dict[str, Any]:
         "source": held.source if held else "",
         "pdf_url": held.pdf_url if held else "",
         "sha256": held.sha256 if held else "",
-        "path": object_path(held.sha256) if held else "",
+        "path": Objects.relative_path(held.sha256) if held else "",
         "bytes": held.bytes if held else 0,
         "attempts": row.attempts,
         "title_check": held.title_check if held else "",

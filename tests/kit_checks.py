@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from quire.events.fallback import Finish
@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import faulty_disk
 from faulty_disk import ROUNDS, needs_shim
 from test_fallback import AnyInterleaving
+from test_state_machines import FIND
 
 folder, runs = faulty_disk.folder, faulty_disk.runs
 SEEDS = range(1, 41)
@@ -44,16 +45,7 @@ NO_BYTES = Chosen("names", lambda _change, _sector: False, lambda _naming: True)
 
 def few(examples: int) -> settings:
     """So many examples of 50 steps, the same ones each time; one that fails is not made smaller."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=50,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
+    return settings(FIND, max_examples=examples)
 
 
 class FallbackLaws(AnyInterleaving):
